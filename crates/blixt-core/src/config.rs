@@ -1,0 +1,145 @@
+//! What the data plane should do, the same for every node. Equal Configs mean that nothing is to be sent.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+/// The wanted state of every node.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Config {
+    /// Every frontend, by what a client dials.
+    pub frontends: BTreeMap<Endpoint, Frontend>,
+    /// Every address that a Gateway holds, with or without frontends. Which of them only Blixt owns
+    /// depends on the machine: `compile` decides it.
+    pub addresses: BTreeSet<IpAddr>,
+}
+
+/// An address, port and protocol: of a frontend or of a backend. Shown as `10.0.0.1:80/tcp`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// The address.
+    pub address: IpAddr,
+    /// The port, host order.
+    pub port: u16,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+}
+
+/// A protocol that Blixt balances.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Protocol {
+    /// TCP, protocol number 6.
+    Tcp,
+    /// UDP, protocol number 17.
+    Udp,
+}
+
+/// What is served at an endpoint that clients dial.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Frontend {
+    /// The listener that asked for it, for people: `default/gateway/listener`.
+    pub listener: String,
+    /// The route that serves it; without one every connection is refused.
+    pub route: Option<RouteName>,
+    /// How packets reach backends that are not on the node itself.
+    pub forwarding: Forwarding,
+    /// Who gets the connections.
+    pub pool: Pool,
+}
+
+/// A route, by kind, namespace and name. Shown as `TCPRoute/default/web`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct RouteName {
+    /// `TCPRoute`, `UDPRoute`, ...
+    pub kind: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// Whether full NAT hides the client's address from backends elsewhere.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+pub enum Forwarding {
+    /// Both addresses are rewritten: works with any backend.
+    #[default]
+    Nat,
+    /// The client's address is kept: the backend's route leads back through the balancer.
+    Transparent,
+}
+
+/// The weighted backends of one frontend.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Pool {
+    /// One share for each backendRef with a weight above 0.
+    pub shares: Vec<Share>,
+    /// Backends that take nothing new and keep their TCP connections.
+    pub draining: BTreeSet<Backend>,
+}
+
+/// The part of the connections that one backendRef gets, divided evenly among its backends.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Share {
+    /// Relative to the other shares of the pool, at least 1.
+    pub weight: u32,
+    /// Who takes the connections; empty: they are refused.
+    pub backends: BTreeSet<Backend>,
+}
+
+/// One address and port that gets packets.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Backend {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its port, host order.
+    pub port: u16,
+    /// The node that it runs on, where its EndpointSlice names one.
+    pub node: Option<String>,
+}
+
+/// The number of a Config, as one source counts them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct Generation(pub u64);
+
+impl Protocol {
+    /// The number in the IP header.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+        }
+    }
+
+    /// The protocol of a number in the IP header, if Blixt balances it.
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            6 => Some(Self::Tcp),
+            17 => Some(Self::Udp),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", SocketAddr::new(self.address, self.port), self.protocol)
+    }
+}
+
+impl fmt::Display for RouteName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.kind, self.namespace, self.name)
+    }
+}

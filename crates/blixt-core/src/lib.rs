@@ -1,0 +1,11 @@
+//! The pure middle of Blixt. No I/O, no clock, no async runtime, no kube client, no aya.
+//!
+//! ```text
+//! Snapshot ─ translate ─► Config ─ compile ─► Tables ─ diff ─► Op..
+//!                └─► Statuses      ▲
+//!                                 Host
+//! ```
+
+pub mod config;
+pub mod host;
+pub mod tables;

@@ -1,0 +1,393 @@
+//! The contract between the kernel program and user space: keys and values of every map.
+//!
+//! All of it is plain words: `#[repr(C)]`, no padding that is not named, sizes asserted below. Numbers that
+//! come from a packet (addresses, ports, MAC addresses) are kept *as they lie in the packet*, loaded with
+//! `from_ne_bytes`; numbers of our own (ids, seconds, counters) are the machine's.
+//!
+//! Maps that hold addresses exist twice, once per family, with the suffix `_V4` or `_V6`:
+//!
+//! | map | kind | key | value | written by |
+//! |---|---|---|---|---|
+//! | `FLOWS_*` | LRU hash | [`FlowKey`] | [`Flow`] | kernel |
+//! | `FRAGMENTS_*` | LRU hash | [`FragmentKey`] | [`Fragment`] | kernel |
+//! | `FRONTENDS_*` | hash | [`EndpointKey`] | [`Frontend`] | user space |
+//! | `ENDPOINTS_*` | hash | [`EndpointKey`] | `u32`, how many backends are that endpoint | user space |
+//! | `BACKENDS_*` | array | slot of a [`BackendId`] | [`Backend`] | user space |
+//! | `ADDRESSES_*` | hash | address | [`OwnedAddress`] | user space |
+//! | `RINGS` | array of arrays | ring id, then `slot / RING_CHUNK` | `[u32; RING_CHUNK]` of [`BackendId`] | user space |
+//! | `RING_HASHES` | array | ring id | [`RingHash`] | user space, for user space |
+//! | `HOPS` | array | hop id | [`Hop`] | user space |
+//! | `DEVICES` | array | `ifindex % DEVICE_SLOTS` | [`Device`] | user space |
+//! | `ROUTES` | array | route id | [`RouteHash`] | user space, for user space |
+//! | `ROUTE_COUNTERS` | per-CPU array | route id | [`RouteCounters`] | kernel |
+//! | `BACKEND_COUNTERS_*` | per-CPU array | backend slot | `u64`, connections | kernel |
+//! | `DROPS` | per-CPU array | [`DropReason`](crate::DropReason) | `u64`, packets | kernel |
+//! | `ANSWERS` | per-CPU array | 0 | [`AnswerBudget`] | kernel |
+//!
+//! Raise [`ABI_VERSION`] with any change: it names the directory of the pins, so that an older or newer
+//! version's maps are never read with the wrong layout.
+
+use core::mem::size_of;
+
+/// The number of this layout.
+pub const ABI_VERSION: u32 = 1;
+
+/// Ring slots in one element of an inner array: 16 ids of 4 bytes are one cache line.
+pub const RING_CHUNK: usize = 16;
+
+/// Elements of `DEVICES`.
+pub const DEVICE_SLOTS: u32 = 4096;
+
+/// An IPv4 address, as it lies in the packet.
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct V4(pub [u32; 1]);
+
+/// An IPv6 address, as it lies in the packet.
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct V6(pub [u32; 4]);
+
+/// What is looked up first for every packet: the tuple that the packet itself carries.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct FlowKey<A> {
+    /// Source address of the packet.
+    pub source: A,
+    /// Destination address of the packet.
+    pub destination: A,
+    /// Source and destination port, as they lie in the packet.
+    pub ports: [u16; 2],
+    /// IP protocol number: 6 or 17.
+    pub protocol: u32,
+}
+
+/// What to do with the packets of one direction of a connection.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Flow<A> {
+    /// Source address to write.
+    pub source: A,
+    /// Destination address to write.
+    pub destination: A,
+    /// Source and destination port to write.
+    pub ports: [u16; 2],
+    /// The backend that serves the connection; a packet of a backend that is gone must not be sent on.
+    pub backend: BackendId,
+    /// The client's side of the way: where replies leave. See [`Link`].
+    pub client: Link,
+    /// The MAC address that replies are sent to: the source of the client's last packet.
+    pub client_mac: [u16; 3],
+    /// [`FLOW_REQUEST`], [`FLOW_TO_STACK`].
+    pub flags: u8,
+    /// Bits of the TCP state, see `flow.rs`.
+    pub state: u8,
+    /// Seconds of the coarse monotonic clock when a packet was last seen.
+    pub seen: u32,
+}
+
+/// The entry describes packets from the client to the backend; without it, from the backend to the client.
+pub const FLOW_REQUEST: u8 = 1;
+/// The backend is on this machine: the node's own stack delivers, and the reply is translated as it leaves.
+pub const FLOW_TO_STACK: u8 = 2;
+
+/// A device and the VLAN on it: `ifindex << 12 | VLAN id`, 0 for none.
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Link(pub u32);
+
+impl Link {
+    /// The link of a device; `vlan` is the 12-bit VLAN id, 0 for untagged.
+    pub const fn new(ifindex: u32, vlan: u16) -> Self {
+        Self(ifindex << 12 | (vlan & 0xfff) as u32)
+    }
+
+    /// Index of the device.
+    pub const fn ifindex(self) -> u32 {
+        self.0 >> 12
+    }
+
+    /// VLAN id, 0 for untagged.
+    pub const fn vlan(self) -> u16 {
+        (self.0 & 0xfff) as u16
+    }
+}
+
+/// A slot in `BACKENDS_*` and the incarnation of what stands in it: `incarnation << 24 | slot`.
+///
+/// Slot 0 is never a backend: the id 0 in a ring is the *refused* share.
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct BackendId(pub u32);
+
+impl BackendId {
+    /// Nobody: the share of a ring that is refused.
+    pub const REFUSE: Self = Self(0);
+    /// Slots that an id can name.
+    pub const SLOTS: u32 = 1 << 24;
+
+    /// The id of a slot in one of its incarnations.
+    pub const fn new(slot: u32, incarnation: u8) -> Self {
+        Self((incarnation as u32) << 24 | (slot & (Self::SLOTS - 1)))
+    }
+
+    /// Index in `BACKENDS_*`.
+    pub const fn slot(self) -> u32 {
+        self.0 & (Self::SLOTS - 1)
+    }
+
+    /// Which of the backends that stood in the slot.
+    pub const fn incarnation(self) -> u8 {
+        (self.0 >> 24) as u8
+    }
+}
+
+/// An address, port and protocol: of a frontend or of a backend.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct EndpointKey<A> {
+    /// The address.
+    pub address: A,
+    /// The port, as it lies in the packet.
+    pub port: u16,
+    /// IP protocol number.
+    pub protocol: u16,
+}
+
+/// What a client dials.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Frontend {
+    /// Index in `RINGS`.
+    pub ring: u32,
+    /// Slots of that ring; 0: every connection is refused.
+    pub slots: u32,
+    /// Index in `ROUTES` and `ROUTE_COUNTERS`; 0: no route.
+    pub route: u32,
+    /// Reserved, 0.
+    pub reserved: u32,
+}
+
+/// One that gets packets.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Backend<A> {
+    /// Its address.
+    pub address: A,
+    /// The address of this machine that full NAT puts in the client's place.
+    pub source: A,
+    /// Its port, as it lies in the packet.
+    pub port: u16,
+    /// Which of the backends that stood in this slot.
+    pub incarnation: u8,
+    /// [`BACKEND_GONE`], [`BACKEND_SERVING`] or [`BACKEND_DRAINING`].
+    pub state: u8,
+    /// [`WAY_NAT`], [`WAY_TRANSPARENT`] or [`WAY_LOCAL`].
+    pub way: u8,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Reserved, 0.
+    pub reserved: u16,
+    /// Index in `HOPS`; 0: ask the kernel.
+    pub hop: u32,
+    /// Index in `ROUTES`.
+    pub route: u32,
+}
+
+/// Nobody stands in the slot: TCP is answered with RST, UDP moves.
+pub const BACKEND_GONE: u8 = 0;
+/// Takes connections.
+pub const BACKEND_SERVING: u8 = 1;
+/// Keeps its TCP connections, gets nothing new; UDP moves.
+pub const BACKEND_DRAINING: u8 = 2;
+
+/// Both addresses are rewritten; sent through a next hop.
+pub const WAY_NAT: u8 = 0;
+/// Only the destination is rewritten; sent through a next hop; the backend's route leads back through us.
+pub const WAY_TRANSPARENT: u8 = 1;
+/// Only the destination is rewritten; this machine's own stack delivers.
+pub const WAY_LOCAL: u8 = 2;
+
+/// An address that Gateways hold and this machine does not.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct OwnedAddress {
+    /// The device on whose link ARP and NDP are answered; 0: none.
+    pub ifindex: u32,
+    /// Reserved, 0.
+    pub reserved: u32,
+}
+
+/// A next hop: the device and the MAC addresses of the frame.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Hop {
+    /// Where the frame leaves.
+    pub link: Link,
+    /// Seconds of the coarse monotonic clock; past them the program asks the kernel. 0: never resolved.
+    pub deadline: u32,
+    /// Largest IP packet of the device, in bytes.
+    pub mtu: u32,
+    /// MAC address of the neighbour.
+    pub destination: [u16; 3],
+    /// MAC address of the device.
+    pub source: [u16; 3],
+}
+
+/// A device of this machine. Replies leave with its MAC address.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Device {
+    /// Its index: the slot may belong to another device of the same remainder.
+    pub ifindex: u32,
+    /// Largest IP packet, in bytes.
+    pub mtu: u32,
+    /// Its MAC address.
+    pub mac: [u16; 3],
+    /// [`DEVICE_XDP_TARGET`].
+    pub flags: u16,
+}
+
+/// The device takes frames that XDP redirects to it.
+pub const DEVICE_XDP_TARGET: u16 = 1;
+
+/// What the parts of one fragmented packet have in common.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct FragmentKey<A> {
+    /// Source address.
+    pub source: A,
+    /// Destination address.
+    pub destination: A,
+    /// Identification; IPv4 uses the low 16 bits.
+    pub id: u32,
+    /// IP protocol number.
+    pub protocol: u32,
+}
+
+/// What the first part said.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Fragment {
+    /// Source and destination port.
+    pub ports: [u16; 2],
+    /// End of the first part's payload, in bytes from its start: a part that begins before it overlaps.
+    pub end: u32,
+    /// Seconds of the coarse monotonic clock when the first part was seen.
+    pub seen: u32,
+}
+
+/// Names the content of a ring, since inner arrays are not read back.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct RingHash {
+    /// Hash of all slots; 0: no ring.
+    pub hash: u64,
+    /// Slots.
+    pub slots: u32,
+    /// Reserved, 0.
+    pub reserved: u32,
+}
+
+/// Names a route across restarts.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct RouteHash {
+    /// Hash of kind, namespace and name; 0: no route.
+    pub hash: u64,
+}
+
+/// Packets and bytes. Bytes are those of IP packets, headers included.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Traffic {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// What one route did on one CPU.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct RouteCounters {
+    /// From clients to backends.
+    pub requests: Traffic,
+    /// From backends to clients.
+    pub replies: Traffic,
+    /// Flows begun.
+    pub connections: u64,
+    /// Connections answered with a refusal.
+    pub refused: u64,
+}
+
+/// How many packets of our own (RST, ICMP) one CPU may still make in this second.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct AnswerBudget {
+    /// The second, of the coarse monotonic clock.
+    pub second: u32,
+    /// Answers made in it.
+    pub made: u32,
+}
+
+/// Constants of one load of the program: user space writes them before loading, the verifier sees through them.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Settings {
+    /// First source port that full NAT may choose, host order.
+    pub first_port: u16,
+    /// Last source port that full NAT may choose, host order.
+    pub last_port: u16,
+    /// Seconds after which a silent UDP flow is forgotten.
+    pub udp_idle: u32,
+    /// Seconds after which a TCP flow that never got beyond its SYN is forgotten.
+    pub syn_idle: u32,
+    /// Seconds after which a TCP flow that both sides closed, or one reset, is forgotten.
+    pub closed_idle: u32,
+    /// Answers (RST, ICMP) that one CPU may make in a second.
+    pub answers: u32,
+    /// Where `ip_summed` lies in the kernel's `sk_buff`: byte offset; 0: unknown.
+    pub summed_offset: u32,
+    /// Bit of `ip_summed`'s lowest bit in that byte.
+    pub summed_shift: u32,
+}
+
+impl Settings {
+    /// What a machine gets that sets nothing.
+    pub const DEFAULT: Self = Self {
+        // Below Linux' ephemeral range (32768-60999) and above what services listen on.
+        first_port: 20_000,
+        last_port: 32_767,
+        udp_idle: 120,
+        syn_idle: 60,
+        closed_idle: 30,
+        answers: 10_000,
+        summed_offset: 0,
+        summed_shift: 0,
+    };
+}
+
+const _: () = {
+    // design: an IPv4 key of at most 16 and a value of at most 32 bytes make an LRU entry of 96 bytes.
+    assert!(size_of::<FlowKey<V4>>() == 16);
+    assert!(size_of::<Flow<V4>>() == 32);
+    assert!(size_of::<FlowKey<V6>>() == 40);
+    assert!(size_of::<Flow<V6>>() == 56);
+    assert!(size_of::<EndpointKey<V4>>() == 8);
+    assert!(size_of::<EndpointKey<V6>>() == 20);
+    assert!(size_of::<Frontend>() == 16);
+    assert!(size_of::<Backend<V4>>() == 24);
+    assert!(size_of::<Backend<V6>>() == 48);
+    assert!(size_of::<OwnedAddress>() == 8);
+    assert!(size_of::<Hop>() == 24);
+    assert!(size_of::<Device>() == 16);
+    assert!(size_of::<FragmentKey<V4>>() == 16);
+    assert!(size_of::<FragmentKey<V6>>() == 40);
+    assert!(size_of::<Fragment>() == 12);
+    assert!(size_of::<RingHash>() == 16);
+    assert!(size_of::<RouteHash>() == 8);
+    assert!(size_of::<RouteCounters>() == 48);
+    assert!(size_of::<AnswerBudget>() == 8);
+    assert!(size_of::<Settings>() == 28);
+};

@@ -1,0 +1,3 @@
+//! A layer-4 load balancer: Gateway API in, eBPF out.
+
+fn main() {}

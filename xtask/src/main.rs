@@ -1,0 +1,3 @@
+//! Set-up, builds, tests, benchmarks and code generation of Blixt.
+
+fn main() {}
