@@ -30,6 +30,23 @@ pub struct Tables {
     pub addresses: BTreeMap<IpAddr, u32>,
 }
 
+/// How many entries the maps have room for; ids and slots go from 1 to the number given here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Frontends of one family.
+    pub frontends: u32,
+    /// Backends of one family, those that are gone included.
+    pub backends: u32,
+    /// Rings. More than one a frontend, since a ring that changes its size exists twice for a moment.
+    pub rings: u32,
+    /// Routes.
+    pub routes: u32,
+    /// Next hops.
+    pub hops: u32,
+    /// Addresses that only Blixt owns, of one family.
+    pub addresses: u32,
+}
+
 /// A slot of `BACKENDS_V4` or `BACKENDS_V6`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct BackendSlot {
@@ -60,9 +77,11 @@ pub struct DeviceEntry {
 }
 
 /// See [`blixt_packet::abi::Hop`]. The deadline is not part of it: the loader renews it for every hop that has
-/// a neighbour.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// a neighbour. Two are equal if the kernel would see no difference.
+#[derive(Clone, Debug)]
 pub struct HopEntry {
+    /// The neighbour that frames go to, unless read back from the kernel, which does not keep it.
+    pub next_hop: Option<IpAddr>,
     /// Index of the device.
     pub device: u32,
     /// Largest IP packet, in bytes.
@@ -126,7 +145,7 @@ pub enum Way {
 /// See [`blixt_packet::abi::RingHash`]. Two rings are equal if their hashes are: read back, content is unknown.
 #[derive(Clone, Debug)]
 pub struct Ring {
-    /// Hash of all slots, never 0.
+    /// Hash of everything that decides what the slots hold (so it is known before they are computed), never 0.
     pub hash: u64,
     /// How many slots.
     pub len: u32,
@@ -163,6 +182,31 @@ pub enum Op {
     /// Write an address of ours with the device that answers for it; `None` removes it.
     SetAddress(IpAddr, Option<u32>),
 }
+
+impl Default for Limits {
+    /// 10 000 frontends with up to 6 backends each on average, and room for all of them to change at once.
+    fn default() -> Self {
+        Self {
+            frontends: 10_000,
+            backends: 65_535,
+            rings: 20_000,
+            routes: 20_000,
+            hops: 65_535,
+            addresses: 10_000,
+        }
+    }
+}
+
+impl PartialEq for HopEntry {
+    fn eq(&self, other: &Self) -> bool {
+        self.device == other.device
+            && self.mtu == other.mtu
+            && self.source == other.source
+            && self.destination == other.destination
+    }
+}
+
+impl Eq for HopEntry {}
 
 impl PartialEq for Ring {
     fn eq(&self, other: &Self) -> bool {
