@@ -1,0 +1,61 @@
+//! Offloads of a device, switched as `ethtool -K` does.
+
+use std::mem;
+use std::os::fd::AsRawFd;
+
+use nix::errno::Errno;
+use socket2::{Domain, Socket, Type};
+
+use crate::{Error, Machine};
+
+/// Work that a device may take off the stack. A veth takes all of it and passes it on undone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Offload {
+    /// Checksums of what it sends.
+    TxChecksum,
+    /// Cutting TCP into segments.
+    TcpSegmentation,
+    /// Cutting anything into segments, late.
+    Segmentation,
+    /// Joining segments that arrive.
+    Receive,
+}
+
+impl Offload {
+    // ETHTOOL_STXCSUM, ETHTOOL_STSO, ETHTOOL_SGSO, ETHTOOL_SGRO of linux/ethtool.h, which libc does not have.
+    const fn command(self) -> u32 {
+        match self {
+            Self::TxChecksum => 0x17,
+            Self::TcpSegmentation => 0x1f,
+            Self::Segmentation => 0x24,
+            Self::Receive => 0x2c,
+        }
+    }
+}
+
+/// `struct ethtool_value`.
+#[repr(C)]
+struct Value {
+    command: u32,
+    data: u32,
+}
+
+impl Machine {
+    /// Switches an offload of one of the machine's devices.
+    pub fn offload(&self, device: &str, offload: Offload, on: bool) -> Result<(), Error> {
+        let fail = || Error::io("switch an offload of", format!("{device} in {}", self.name()));
+        let socket = self
+            .run(|| Socket::new(Domain::IPV4, Type::DGRAM, None))
+            .map_err(Error::io("make", "a socket"))?;
+        let mut value = Value { command: offload.command(), data: on.into() };
+        // SAFETY: all zeroes are a valid ifreq: integers, an array of bytes and a null pointer.
+        let mut request: libc::ifreq = unsafe { mem::zeroed() };
+        for (to, from) in request.ifr_name.iter_mut().zip(device.bytes().take(libc::IFNAMSIZ - 1)) {
+            *to = from.cast_signed();
+        }
+        request.ifr_ifru.ifru_data = (&raw mut value).cast();
+        // SAFETY: the request and the value it points to outlive the call, and these commands read a Value.
+        let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL, &raw mut request) };
+        Errno::result(result).map(drop).map_err(fail())
+    }
+}
