@@ -3,6 +3,14 @@
 #![forbid(unsafe_code)]
 
 pub mod abi;
+pub mod address;
+pub mod checksum;
 mod drop_reason;
+pub mod frame;
+pub mod headers;
+pub mod packet;
+pub mod state;
+mod verdict;
 
 pub use drop_reason::DropReason;
+pub use verdict::Verdict;

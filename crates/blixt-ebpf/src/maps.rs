@@ -1,0 +1,78 @@
+//! Every map of the kernel program, by the names and types of `blixt_packet::abi`.
+//!
+//! Sizes here are those of a small machine; user space sets the real ones when it loads the object. Who writes which map
+//! is said in the table of `abi`.
+
+use aya_ebpf::bindings::{BPF_F_INNER_MAP, BPF_F_MMAPABLE};
+use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray};
+use aya_ebpf::macros::btf_map;
+use blixt_packet::DropReason;
+use blixt_packet::abi::{
+    AnswerBudget, Backend, DEVICE_SLOTS, Device, EndpointKey, Flow, FlowKey, Fragment, FragmentKey, Frontend,
+    Hop, OwnedAddress, RING_CHUNK, RingHash, RouteCounters, RouteHash, Settings, V4, V6,
+};
+use blixt_packet::packet::MAX_SUM;
+
+/// Entries of a flow table: two for each connection.
+const FLOWS: usize = 65_536;
+/// Fragmented packets under way at one time.
+const FRAGMENTS: usize = 8_192;
+/// Frontends, addresses and endpoints of one family.
+const ENTRIES: usize = 1_024;
+/// Slots of backends, rings, hops and routes.
+const SLOTS: usize = 1_024;
+/// Rings differ in size and are filled by mmap: the template of the inner map must have the flags of each of them.
+const RING_FLAGS: usize = (BPF_F_INNER_MAP | BPF_F_MMAPABLE) as usize;
+
+#[btf_map]
+pub static FLOWS_V4: LruHashMap<FlowKey<V4>, Flow<V4>, FLOWS> = LruHashMap::new();
+#[btf_map]
+pub static FLOWS_V6: LruHashMap<FlowKey<V6>, Flow<V6>, FLOWS> = LruHashMap::new();
+#[btf_map]
+pub static FRAGMENTS_V4: LruHashMap<FragmentKey<V4>, Fragment, FRAGMENTS> = LruHashMap::new();
+#[btf_map]
+pub static FRAGMENTS_V6: LruHashMap<FragmentKey<V6>, Fragment, FRAGMENTS> = LruHashMap::new();
+#[btf_map]
+pub static FRONTENDS_V4: HashMap<EndpointKey<V4>, Frontend, ENTRIES> = HashMap::new();
+#[btf_map]
+pub static FRONTENDS_V6: HashMap<EndpointKey<V6>, Frontend, ENTRIES> = HashMap::new();
+#[btf_map]
+pub static ENDPOINTS_V4: HashMap<EndpointKey<V4>, u32, ENTRIES> = HashMap::new();
+#[btf_map]
+pub static ENDPOINTS_V6: HashMap<EndpointKey<V6>, u32, ENTRIES> = HashMap::new();
+#[btf_map]
+pub static BACKENDS_V4: Array<Backend<V4>, SLOTS> = Array::new();
+#[btf_map]
+pub static BACKENDS_V6: Array<Backend<V6>, SLOTS> = Array::new();
+#[btf_map]
+pub static ADDRESSES_V4: HashMap<V4, OwnedAddress, ENTRIES> = HashMap::new();
+#[btf_map]
+pub static ADDRESSES_V6: HashMap<V6, OwnedAddress, ENTRIES> = HashMap::new();
+#[btf_map]
+pub static RINGS: ArrayOfMaps<Array<[u32; RING_CHUNK], 1, RING_FLAGS>, SLOTS> = ArrayOfMaps::new();
+#[btf_map]
+pub static RING_HASHES: Array<RingHash, SLOTS> = Array::new();
+#[btf_map]
+pub static HOPS: Array<Hop, SLOTS> = Array::new();
+#[btf_map]
+pub static DEVICES: Array<Device, { DEVICE_SLOTS as usize }> = Array::new();
+#[btf_map]
+pub static ROUTES: Array<RouteHash, SLOTS> = Array::new();
+#[btf_map]
+pub static ROUTE_COUNTERS: PerCpuArray<RouteCounters, SLOTS> = PerCpuArray::new();
+#[btf_map]
+pub static BACKEND_COUNTERS_V4: PerCpuArray<u64, SLOTS> = PerCpuArray::new();
+#[btf_map]
+pub static BACKEND_COUNTERS_V6: PerCpuArray<u64, SLOTS> = PerCpuArray::new();
+#[btf_map]
+pub static DROPS: PerCpuArray<u64, { DropReason::COUNT }> = PerCpuArray::new();
+#[btf_map]
+pub static ANSWERS: PerCpuArray<AnswerBudget, 1> = PerCpuArray::new();
+
+/// Where bytes of a packet are summed. Nobody but the program sees it.
+#[btf_map]
+pub static SCRATCH: PerCpuArray<[u8; MAX_SUM], 1> = PerCpuArray::new();
+
+/// Constants of one load: user space overwrites them before loading, the kernel freezes them.
+#[unsafe(no_mangle)]
+pub static SETTINGS: Settings = Settings::DEFAULT;

@@ -1,0 +1,86 @@
+//! The bytes of one packet. XDP, TC and a plain buffer implement it.
+//!
+//! Offsets count from the first byte of the MAC header. Numbers are read and written *as they lie in the
+//! packet*; who needs their value says `from_be`.
+
+use crate::DropReason;
+use crate::abi::Link;
+use crate::checksum::Delta;
+
+/// Ethernet, IP and transport headers of every packet that is looked at lie below this offset. The verifier
+/// wants an offset bounded before it is added to a pointer; IPv6 with 6 extension headers of the largest size
+/// (2048 bytes each) would end at 12 KiB.
+pub const MAX_OFFSET: usize = 0x3fff;
+
+/// Most bytes that [`Packet::sum`] adds up: an ICMPv6 error fits in 1280 bytes, its embedded packet in 512 of them
+/// is what we embed at most.
+pub const MAX_SUM: usize = 576;
+
+/// One packet, from its MAC header on.
+pub trait Packet {
+    /// Bytes in the whole packet, those not yet cut into segments included.
+    fn len(&self) -> usize;
+
+    /// There are no bytes at all.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The device that it came by (at egress: leaves by), with the VLAN whose tag was already taken off the bytes.
+    fn link(&self) -> Link;
+
+    /// It stands for several segments that the kernel cuts it into later: its length says nothing about the MTU.
+    fn is_segmented(&self) -> bool;
+
+    /// The transport checksum is unfinished (`CHECKSUM_PARTIAL`): the field holds the sum of the pseudo header, and
+    /// whoever sends the packet adds the rest.
+    fn is_partial(&self) -> bool;
+
+    /// Header fields.
+    fn read<const N: usize>(&self, at: usize) -> Result<[u8; N], DropReason>;
+
+    /// Header fields that are kept as words: addresses, whole headers.
+    fn words<const N: usize>(&self, at: usize) -> Result<[u32; N], DropReason>;
+
+    /// Writes header fields.
+    fn write<const N: usize>(&mut self, at: usize, bytes: [u8; N]) -> Result<(), DropReason>;
+
+    /// Writes words.
+    fn write_words<const N: usize>(&mut self, at: usize, words: [u32; N]) -> Result<(), DropReason>;
+
+    /// The ones' complement sum of `len` bytes (at most [`MAX_SUM`]), for checksums of packets that we make.
+    fn sum(&self, at: usize, len: usize) -> Result<Delta, DropReason>;
+
+    /// Folds a change into the transport checksum at `at`. The change of the pseudo header comes apart from that of
+    /// the transport header itself, since an unfinished sum covers only the former. `zero_is_none`: UDP, where a sum of
+    /// 0 says that there is none.
+    fn patch_sum(
+        &mut self,
+        at: usize,
+        pseudo: Delta,
+        header: Delta,
+        zero_is_none: bool,
+    ) -> Result<(), DropReason> {
+        let sum = u16::from_ne_bytes(self.read(at)?);
+        if self.is_partial() {
+            // The field holds the pseudo header's sum as it is, not its complement.
+            return self.write(at, (!pseudo.apply(!sum)).to_ne_bytes());
+        }
+        if zero_is_none && sum == 0 {
+            return Ok(());
+        }
+        let sum = pseudo.plus(header).apply(sum);
+        let sum = if zero_is_none && sum == 0 { 0xffff } else { sum };
+        self.write(at, sum.to_ne_bytes())
+    }
+
+    /// Makes room of `bytes` bytes between the MAC header, which ends at `network` and stays as it is, and what follows
+    /// it. What the room holds is undefined.
+    fn grow(&mut self, network: usize, bytes: usize) -> Result<(), DropReason>;
+
+    /// Cuts the packet to `len` bytes.
+    fn truncate(&mut self, len: usize) -> Result<(), DropReason>;
+
+    /// Makes the packet one of this VLAN, 0 for none. Offsets found before are void.
+    fn set_vlan(&mut self, vlan: u16) -> Result<(), DropReason>;
+}
