@@ -105,14 +105,9 @@ impl Lab {
     /// Lays the wire of a network; again, after [`Lab::disconnect`].
     pub fn connect(&mut self, network: u8) -> Result<(), Error> {
         let device = Self::device(network);
-        let mtu = self.layout.mtu;
         let other = self.other(network);
-        let path = other.namespace().path();
-        self.balancer.ip(&format!(
-            "link add {device} mtu {mtu} type veth peer name eth0 mtu {mtu} netns {}\n{}",
-            path.display(),
-            start(&device, network, Self::BALANCER)
-        ))?;
+        self.balancer.wire(&device, other, "eth0", self.layout.mtu)?;
+        self.balancer.ip(&start(&device, network, Self::BALANCER))?;
         let mut lines = start("eth0", network, Self::OTHER);
         for family in Family::ALL {
             let _ = writeln!(lines, "route add default via {}", address(family, network, Self::BALANCER));
@@ -121,11 +116,8 @@ impl Lab {
         if !self.layout.wire_like {
             return Ok(());
         }
-        for (machine, device) in [(other, "eth0"), (&self.balancer, device.as_str())] {
-            machine.offload(device, Offload::TcpSegmentation, false)?;
-            machine.offload(device, Offload::Segmentation, false)?;
-            machine.offload(device, Offload::TxChecksum, false)?;
-        }
+        other.wire_like("eth0")?;
+        self.balancer.wire_like(&device)?;
         let pass = XdpPass::attach(other, "eth0")?;
         self.passes.push(pass);
         Ok(())
@@ -134,6 +126,23 @@ impl Lab {
     /// Takes the wire of a network away, with its devices at both ends.
     pub fn disconnect(&self, network: u8) -> Result<(), Error> {
         self.balancer.ip(&format!("link del {}", Self::device(network)))
+    }
+}
+
+impl Machine {
+    /// Lays a wire from a device of this machine to one of another; both are made, without addresses, and are down.
+    pub fn wire(&self, device: &str, other: &Self, other_device: &str, mtu: u32) -> Result<(), Error> {
+        self.ip(&format!(
+            "link add {device} mtu {mtu} type veth peer name {other_device} mtu {mtu} netns {}",
+            other.namespace().path().display()
+        ))
+    }
+
+    /// Makes what a device sends look as on a wire: whole checksums, cut segments.
+    pub fn wire_like(&self, device: &str) -> Result<(), Error> {
+        self.offload(device, Offload::TcpSegmentation, false)?;
+        self.offload(device, Offload::Segmentation, false)?;
+        self.offload(device, Offload::TxChecksum, false)
     }
 }
 

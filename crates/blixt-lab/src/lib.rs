@@ -12,6 +12,7 @@
 //! Namespaces have no name in the file system and devices exist only inside them: when the process ends, however it
 //! ends, the kernel takes all of it away, and the machine's own devices are never touched. Nothing here knows Blixt.
 
+mod bpf;
 mod busy;
 mod churn;
 mod client;
@@ -25,8 +26,8 @@ mod packet_socket;
 mod process;
 mod server;
 mod worker;
-mod xdp;
 
+pub use bpf::{XdpPass, programs};
 pub use busy::{Busy, BusyConnection};
 pub use churn::{Attempt, Churn};
 pub use client::{Answer, Connection, Failure, Tally, connect, connect_from, exchange, exchange_on, tally};
@@ -39,4 +40,3 @@ pub use pacer::{Pace, Pacer, PacerReport};
 pub use packet_socket::PacketSocket;
 pub use process::Process;
 pub use server::{Protocol, Server};
-pub use xdp::XdpPass;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use blixt_lab::{
     Busy, Churn, Failure, Family, Lab, Layout, Machine, Pace, Pacer, PacketSocket, Process, Protocol, Server,
-    XdpPass, address, connect, connect_from, exchange, tally,
+    XdpPass, address, connect, connect_from, exchange, programs, tally,
 };
 
 const PORT: u16 = 8080;
@@ -36,6 +36,7 @@ fn a_wire_like_lab_routes_too_and_its_peers_hold_an_xdp_program() {
         assert_eq!(tally(&lab.client, Protocol::Tcp, backend(family, 1), 5).of("backend-1"), 5);
         assert_eq!(tally(&lab.client, Protocol::Udp, backend(family, 1), 5).of("backend-1"), 5);
     }
+    assert!(!programs().unwrap().is_empty());
     let link = lab.client.output(Command::new("ip").args(["link", "show", "eth0"])).unwrap();
     assert!(link.contains("xdp"), "no XDP program in: {link}");
     assert!(XdpPass::attach(&lab.client, "eth0").is_err(), "a second native program was attached");

@@ -1,5 +1,7 @@
-//! An XDP program that passes everything: with it at a veth, the peer may redirect frames to it.
+//! What the lab wants of BPF: an XDP program that passes everything (with it at a veth, the peer may redirect frames to
+//! it), and the list of programs in the kernel.
 
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
@@ -33,7 +35,38 @@ impl XdpPass {
     }
 }
 
+/// The names of all programs in the kernel, by id.
+pub fn programs() -> Result<BTreeMap<u32, String>, Error> {
+    let mut names = BTreeMap::new();
+    let mut id = 0;
+    loop {
+        let mut next = NextId { start: id, next: 0, flags: 0 };
+        match call(BPF_PROG_GET_NEXT_ID, &mut next) {
+            Ok(_) => id = next.next,
+            Err(Errno::ENOENT) => return Ok(names),
+            Err(errno) => return Err(Error::io("list", "programs")(errno)),
+        }
+        // A program that went between the two calls is none.
+        let Ok(program) = bpf(BPF_PROG_GET_FD_BY_ID, &mut NextId { start: id, next: 0, flags: 0 }) else {
+            continue;
+        };
+        let mut info = ProgramInfo::default();
+        let mut attributes = InfoByDescriptor {
+            descriptor: program.as_raw_fd().cast_unsigned(),
+            length: size_of::<ProgramInfo>() as u32,
+            info: (&raw mut info) as u64,
+        };
+        call(BPF_OBJ_GET_INFO_BY_FD, &mut attributes)
+            .map_err(Error::io("describe program", id.to_string()))?;
+        let name = info.name.iter().take_while(|byte| **byte != 0).map(|byte| char::from(*byte));
+        names.insert(id, name.collect());
+    }
+}
+
 // Of linux/bpf.h and linux/if_link.h.
+const BPF_PROG_GET_NEXT_ID: i32 = 11;
+const BPF_PROG_GET_FD_BY_ID: i32 = 13;
+const BPF_OBJ_GET_INFO_BY_FD: i32 = 15;
 const BPF_PROG_LOAD: i32 = 5;
 const BPF_LINK_CREATE: i32 = 28;
 const BPF_PROG_TYPE_XDP: u32 = 6;
@@ -57,6 +90,30 @@ struct LinkCreate {
     target: u32,
     attach_type: u32,
     flags: u32,
+}
+
+/// The part of `union bpf_attr` that walks over ids, or names one.
+#[repr(C)]
+struct NextId {
+    start: u32,
+    next: u32,
+    flags: u32,
+}
+
+/// The part of `union bpf_attr` that asks what a descriptor is.
+#[repr(C)]
+struct InfoByDescriptor {
+    descriptor: u32,
+    length: u32,
+    info: u64,
+}
+
+/// The leading part of `struct bpf_prog_info`; the kernel fills as much as there is room for.
+#[repr(C)]
+#[derive(Default)]
+struct ProgramInfo {
+    before_name: [u64; 8],
+    name: [u8; 16],
 }
 
 /// `struct bpf_insn`.
@@ -85,12 +142,17 @@ fn load() -> nix::Result<OwnedFd> {
     bpf(BPF_PROG_LOAD, &mut attributes)
 }
 
+/// A command that returns a new descriptor.
 fn bpf<T>(command: i32, attributes: &mut T) -> nix::Result<OwnedFd> {
+    let descriptor = call(command, attributes)?;
+    // SAFETY: the commands that this is used for return a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+fn call<T>(command: i32, attributes: &mut T) -> nix::Result<i32> {
     // SAFETY: the attributes are the leading part of `union bpf_attr` for this command, of the size given, and what
     // they point to lives in the caller; the kernel takes the rest as zero.
     let result =
         unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>()) };
-    let descriptor = Errno::result(result)?;
-    // SAFETY: both commands return a new descriptor that nobody else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(descriptor as i32) })
+    Ok(Errno::result(result)? as i32)
 }
