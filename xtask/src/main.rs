@@ -1,3 +1,47 @@
-//! Set-up, builds, tests, benchmarks and code generation of Blixt.
+//! Set-up, builds, tests, benchmarks and code generation of Blixt: `cargo xtask --help`.
+//!
+//! Every command that needs something of the machine runs [`setup`] first.
 
-fn main() {}
+mod build;
+mod codegen;
+mod demo;
+mod process;
+mod setup;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Set-up, builds, tests, benchmarks and code generation of Blixt.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Find what the machine lacks and install it.
+    Setup(setup::Args),
+    /// Build the kernel program and `blixt`.
+    Build(build::Args),
+    /// Generate the API types, schemas and CRDs.
+    Codegen(codegen::Args),
+    /// Show Blixt at work in network namespaces of this machine.
+    Demo(demo::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Args::parse().command {
+        Command::Setup(args) => setup::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Build(args) => build::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Codegen(args) => codegen::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Demo(args) => demo::run(&args),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

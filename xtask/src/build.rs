@@ -1,0 +1,104 @@
+//! Builds the kernel program and `blixt`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::process::{cargo, succeed};
+use crate::setup::{self, Compiler, Purpose};
+use crate::workspace;
+
+/// What `cargo xtask build` takes.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Build `blixt` as it is shipped.
+    #[arg(long)]
+    release: bool,
+    /// Install what is missing without asking.
+    #[arg(long)]
+    yes: bool,
+}
+
+/// `cargo xtask build`.
+pub fn run(args: &Args) -> Result<()> {
+    let compiler = setup::prepare(Purpose::Build, args.yes)?;
+    let blixt = build(compiler.as_ref(), args.release)?;
+    println!("{}", blixt.display());
+    Ok(())
+}
+
+/// Builds the kernel program (unless a prebuilt one is given) and `blixt`, and answers where `blixt` is.
+pub fn build(compiler: Option<&Compiler>, release: bool) -> Result<PathBuf> {
+    if let Some(compiler) = compiler {
+        build_kernel_program(compiler)?;
+    }
+    build_blixt(release)
+}
+
+/// Builds the kernel program and puts it where `blixt-loader` looks for it.
+pub fn build_kernel_program(compiler: &Compiler) -> Result<()> {
+    let target_dir = workspace::root().join("target/bpf");
+    let mut command = kernel_command(compiler);
+    command.current_dir(workspace::root().join("crates/blixt-ebpf")).arg("--target-dir").arg(&target_dir);
+    eprintln!("==> build the kernel program");
+    succeed(&mut command)?;
+    replace_if_changed(
+        &target_dir.join(format!("{}/release/blixt-ebpf", target())),
+        &workspace::kernel_object(),
+    )
+}
+
+fn kernel_command(compiler: &Compiler) -> Command {
+    let mut command = match compiler {
+        Compiler::Nightly(toolchain) => {
+            let mut command = Command::new("rustup");
+            command.args(["run", toolchain, "cargo", "build", "-Z", "build-std=core"]);
+            command
+        }
+        Compiler::Debian => {
+            let mut command = Command::new("/usr/bin/cargo");
+            command.arg("build").env("RUSTC_BOOTSTRAP", "1").env("RUSTC", "/usr/bin/rustc");
+            command
+        }
+    };
+    command.args(["--release", "--quiet", "--target", target()]);
+    // They describe the compiler that built us, or overrule the flags that lie beside the crate.
+    for variable in OURS {
+        command.env_remove(variable);
+    }
+    command
+}
+
+const OURS: [&str; 7] = [
+    "CARGO",
+    "CARGO_BUILD_TARGET",
+    "CARGO_ENCODED_RUSTFLAGS",
+    "CARGO_TARGET_DIR",
+    "LD_LIBRARY_PATH",
+    "RUSTFLAGS",
+    "RUSTUP_TOOLCHAIN",
+];
+
+fn target() -> &'static str {
+    if cfg!(target_endian = "big") { "bpfeb-unknown-none" } else { "bpfel-unknown-none" }
+}
+
+/// Leaves an equal file alone, so that nothing is built anew that embeds it.
+fn replace_if_changed(from: &Path, to: &Path) -> Result<()> {
+    let new = std::fs::read(from).with_context(|| format!("{}: cannot be read", from.display()))?;
+    if std::fs::read(to).is_ok_and(|old| old == new) {
+        return Ok(());
+    }
+    std::fs::write(to, new).with_context(|| format!("{}: cannot be written", to.display()))
+}
+
+fn build_blixt(release: bool) -> Result<PathBuf> {
+    let mut command = cargo();
+    command.args(["build", "--package", "blixt"]);
+    if release {
+        command.arg("--release");
+    }
+    succeed(&mut command)?;
+    Ok(workspace::target_dir().join(if release { "release/blixt" } else { "debug/blixt" }))
+}
