@@ -1,9 +1,10 @@
-//! Offloads of a device, switched as `ethtool -K` does.
+//! A device of a machine: its MAC address, its offloads (switched as `ethtool -K` does).
 
 use std::mem;
 use std::os::fd::AsRawFd;
 
 use nix::errno::Errno;
+use nix::ifaddrs::getifaddrs;
 use socket2::{Domain, Socket, Type};
 
 use crate::{Error, Machine};
@@ -41,6 +42,15 @@ struct Value {
 }
 
 impl Machine {
+    /// The MAC address of one of the machine's devices.
+    pub fn mac(&self, device: &str) -> Result<[u8; 6], Error> {
+        let found = self.run(|| {
+            let mut entries = getifaddrs()?.filter(|entry| entry.interface_name == device);
+            entries.find_map(|entry| entry.address?.as_link_addr()?.addr()).ok_or(Errno::ENODEV)
+        });
+        found.map_err(Error::io("find the MAC address of", format!("{device} in {}", self.name())))
+    }
+
     /// Switches an offload of one of the machine's devices.
     pub fn offload(&self, device: &str, offload: Offload, on: bool) -> Result<(), Error> {
         let fail = || Error::io("switch an offload of", format!("{device} in {}", self.name()));

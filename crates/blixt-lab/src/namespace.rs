@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -42,6 +43,11 @@ impl Namespace {
             });
             inside.join().unwrap_or_else(|panic| resume_unwind(panic))
         })
+    }
+
+    /// The number that the kernel knows it by, as in `/proc/self/ns/net`.
+    pub fn inode(&self) -> u64 {
+        self.file.metadata().expect("an open descriptor has metadata").ino()
     }
 
     /// Moves the calling thread into the namespace, for good.
