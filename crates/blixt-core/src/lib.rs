@@ -6,6 +6,9 @@
 //!                                 Host
 //! ```
 
+pub mod compile;
 pub mod config;
+pub mod diff;
 pub mod host;
+mod maglev;
 pub mod tables;

@@ -1,0 +1,223 @@
+//! Backend slots. A slot is known by route and endpoint; flows name it, so whoever stands in one keeps it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use blixt_packet::abi::BackendId;
+
+use super::routes::Routes;
+use super::{Frontends, Problem, endpoint_of};
+use crate::config::{Backend, Endpoint, Forwarding};
+use crate::host::{Host, Path};
+use crate::tables::{BackendEntry, BackendSlot, BackendState, Family, Limits, Tables, Way};
+
+/// The pools of all frontends, in their order, over one list of members.
+pub(super) struct Pools<'a> {
+    pub(super) members: Members<'a>,
+    pub(super) of_frontend: Vec<PoolMembers>,
+}
+
+pub(super) type Members<'a> = Vec<Member<'a>>;
+
+/// A pool whose backends are indices of [`Pools::members`].
+pub(super) struct PoolMembers {
+    pub(super) shares: Vec<(u32, Vec<usize>)>,
+    draining: Vec<usize>,
+}
+
+/// One that is to stand in a slot.
+pub(super) struct Member<'a> {
+    pub(super) identity: Identity,
+    pub(super) path: Option<&'a Path>,
+    /// Without one there was no room.
+    pub(super) slot: Option<(BackendSlot, BackendId)>,
+    pub(super) hop: u32,
+    route: u32,
+    state: BackendState,
+}
+
+/// One route may serve by several ways, where Gateways of several classes share it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Identity {
+    route_hash: u64,
+    pub(super) endpoint: Endpoint,
+    pub(super) way: Way,
+}
+
+pub(super) fn pools<'a>(frontends: &Frontends<'_>, host: &'a Host, routes: &Routes<'_>) -> Pools<'a> {
+    let mut pools = Pools { members: Vec::new(), of_frontend: Vec::with_capacity(frontends.len()) };
+    // Only looked up, never walked: its order decides nothing.
+    let mut indices: HashMap<Identity, usize> = HashMap::new();
+    for (endpoint, frontend) in frontends {
+        let mut enlist = |backend: &Backend, state: BackendState| {
+            let path = host.paths.get(&backend.address);
+            let way = way(backend, path, frontend.forwarding, host);
+            let endpoint = endpoint_of(backend, endpoint);
+            let identity = Identity { route_hash: routes.hash(frontend), endpoint, way };
+            let index = *indices.entry(identity).or_insert_with(|| {
+                let route = routes.id(frontend);
+                pools.members.push(Member { identity, path, slot: None, hop: 0, route, state });
+                pools.members.len() - 1
+            });
+            let member = &mut pools.members[index];
+            member.state = member.state.min(state);
+            index
+        };
+        let same_family = |backend: &&Backend| backend.address.is_ipv4() == endpoint.address.is_ipv4();
+        let shares = frontend
+            .pool
+            .shares
+            .iter()
+            .map(|share| {
+                let backends = share.backends.iter().filter(same_family);
+                (share.weight, backends.map(|backend| enlist(backend, BackendState::Serving)).collect())
+            })
+            .collect();
+        let draining = frontend.pool.draining.iter().filter(same_family);
+        let draining = draining.map(|backend| enlist(backend, BackendState::Draining)).collect();
+        pools.of_frontend.push(PoolMembers { shares, draining });
+    }
+    pools
+}
+
+/// Gives every member a slot, and returns all slots that were ever used.
+pub(super) fn assign(
+    members: &mut Members<'_>,
+    previous: &Tables,
+    limits: &Limits,
+) -> BTreeMap<BackendSlot, BackendEntry> {
+    keep(members, previous);
+    let mut free = [Family::V4, Family::V6].map(|family| Free::new(family, previous, limits));
+    for member in members.iter_mut().filter(|member| member.slot.is_none()) {
+        let family = Family::from(member.identity.endpoint.address);
+        member.slot = free[usize::from(family == Family::V6)].take();
+    }
+    let mut entries = previous.backends.clone();
+    for entry in entries.values_mut().filter(|entry| entry.state != BackendState::Gone) {
+        entry.state = BackendState::Gone;
+        entry.hop = 0;
+        entry.route = 0;
+    }
+    for member in members {
+        if let Some((slot, id)) = member.slot {
+            entries.insert(slot, member.entry(id));
+        }
+    }
+    entries
+}
+
+/// What is wrong with single backends.
+pub(super) fn problems<'a>(
+    frontends: &'a Frontends<'_>,
+    pools: &'a Pools<'_>,
+    limits: &'a Limits,
+) -> impl Iterator<Item = Problem> + 'a {
+    let of_members = frontends.iter().zip(&pools.of_frontend).flat_map(|((endpoint, frontend), pool)| {
+        let shared = pool.shares.iter().flat_map(|(_, members)| members);
+        shared.chain(&pool.draining).filter_map(|index| {
+            let member = &pools.members[*index];
+            let backend = member.identity.endpoint;
+            if member.slot.is_none() {
+                return Some(Problem::backends_full(endpoint, frontend, backend, limits.backends));
+            }
+            let reachable = member.path.is_some() || member.identity.way == Way::Local;
+            (!reachable).then(|| Problem::no_path(endpoint, frontend, backend))
+        })
+    });
+    let of_others = frontends.iter().flat_map(|(endpoint, frontend)| {
+        let backends = frontend.pool.shares.iter().flat_map(|share| &share.backends);
+        backends
+            .filter(|backend| backend.address.is_ipv4() != endpoint.address.is_ipv4())
+            .map(|backend| Problem::other_family(endpoint, frontend, endpoint_of(backend, endpoint)))
+    });
+    of_members.chain(of_others)
+}
+
+fn way(backend: &Backend, path: Option<&Path>, forwarding: Forwarding, host: &Host) -> Way {
+    let on_this_node = backend.node.as_ref().is_some_and(|node| *node == host.name);
+    if on_this_node || path.is_some_and(|path| path.local) {
+        return Way::Local;
+    }
+    match forwarding {
+        Forwarding::Nat => Way::Nat,
+        Forwarding::Transparent => Way::Transparent,
+    }
+}
+
+/// Members find the slots that they stand in: first by the way too, then by any way, since a backend that is
+/// reached otherwise is still the same.
+fn keep(members: &mut Members<'_>, previous: &Tables) {
+    let mut standing: HashMap<Identity, (BackendSlot, BackendId)> = previous
+        .backends
+        .iter()
+        .filter(|(_, entry)| entry.state != BackendState::Gone)
+        .map(|(slot, entry)| {
+            let route_hash = previous.routes.get(&entry.route).map_or(0, |route| route.hash);
+            let identity = Identity { route_hash, endpoint: entry.endpoint, way: entry.way };
+            (identity, (*slot, BackendId::new(slot.slot, entry.incarnation)))
+        })
+        .collect();
+    for member in members.iter_mut() {
+        member.slot = standing.remove(&member.identity);
+    }
+    if standing.is_empty() {
+        return;
+    }
+    for member in members.iter_mut().filter(|member| member.slot.is_none()) {
+        member.slot = [Way::Nat, Way::Transparent, Way::Local]
+            .into_iter()
+            .find_map(|way| standing.remove(&Identity { way, ..member.identity }));
+    }
+}
+
+/// Slots to give away: those never used, then those that are gone, the least often used first, so that an
+/// incarnation comes back as late as possible.
+struct Free {
+    family: Family,
+    next: u32,
+    limit: u32,
+    gone: std::vec::IntoIter<(u8, u32)>,
+}
+
+impl Free {
+    fn new(family: Family, previous: &Tables, limits: &Limits) -> Self {
+        let slots = || previous.backends.iter().filter(|(slot, _)| slot.family == family);
+        let mut gone: Vec<(u8, u32)> = slots()
+            .filter(|(_, entry)| entry.state == BackendState::Gone)
+            .map(|(slot, entry)| (entry.incarnation, slot.slot))
+            .collect();
+        gone.sort_unstable();
+        let next = slots().map(|(slot, _)| slot.slot + 1).max().unwrap_or(1);
+        let limit = limits.backends.min(BackendId::SLOTS - 1);
+        Self { family, next, limit, gone: gone.into_iter() }
+    }
+
+    fn take(&mut self) -> Option<(BackendSlot, BackendId)> {
+        let (slot, incarnation) = if self.next <= self.limit {
+            self.next += 1;
+            (self.next - 1, 0)
+        } else {
+            let (incarnation, slot) = self.gone.next()?;
+            (slot, incarnation.wrapping_add(1))
+        };
+        Some((BackendSlot { family: self.family, slot }, BackendId::new(slot, incarnation)))
+    }
+}
+
+impl Member<'_> {
+    fn entry(&self, id: BackendId) -> BackendEntry {
+        let none = match self.identity.endpoint.address {
+            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        };
+        BackendEntry {
+            endpoint: self.identity.endpoint,
+            incarnation: id.incarnation(),
+            state: self.state,
+            way: self.identity.way,
+            source: self.path.map_or(none, |path| path.source),
+            hop: self.hop,
+            route: self.route,
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Next hops: one for each device, neighbour and packet size that backends are reached by.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+
+use super::Members;
+use crate::host::{Host, Path};
+use crate::tables::{HopEntry, Limits, Tables, Way};
+
+/// Gives every member that is not local its hop. Without room for one it has hop 0: the program asks the kernel.
+pub(super) fn assign(
+    members: &mut Members<'_>,
+    host: &Host,
+    previous: &Tables,
+    limits: &Limits,
+) -> BTreeMap<u32, HopEntry> {
+    let mut known: HashMap<Key, u32> = HashMap::new();
+    let mut unnamed: Vec<(u32, &HopEntry)> = Vec::new();
+    for (id, hop) in &previous.hops {
+        match hop.next_hop {
+            Some(next_hop) => {
+                known.insert(Key { device: hop.device, next_hop, mtu: hop.mtu }, *id);
+            }
+            None => unnamed.push((*id, hop)),
+        }
+    }
+    let mut ids: HashMap<Key, u32> = HashMap::new();
+    let mut hops: BTreeMap<u32, HopEntry> = BTreeMap::new();
+    let mut fresh = (1..=limits.hops).filter(|id| !previous.hops.contains_key(id));
+    for member in members.iter_mut().filter(|member| member.identity.way != Way::Local) {
+        let Some(path) = member.path else {
+            continue;
+        };
+        let key = Key::from(path);
+        member.hop = *ids.entry(key).or_insert_with(|| {
+            let Some(entry) = entry(&key, host) else {
+                return 0;
+            };
+            // One that was read back has no name, but one that would not be written anew is as good.
+            let alike = || {
+                let at = unnamed.iter().position(|(_, hop)| **hop == entry)?;
+                Some(unnamed.swap_remove(at).0)
+            };
+            let Some(id) = known.get(&key).copied().or_else(alike).or_else(|| fresh.next()) else {
+                return 0;
+            };
+            hops.insert(id, entry);
+            id
+        });
+    }
+    hops
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Key {
+    device: u32,
+    next_hop: IpAddr,
+    mtu: u32,
+}
+
+impl From<&Path> for Key {
+    fn from(path: &Path) -> Self {
+        Self { device: path.device, next_hop: path.next_hop, mtu: path.mtu }
+    }
+}
+
+fn entry(key: &Key, host: &Host) -> Option<HopEntry> {
+    let device = host.devices.get(&key.device)?;
+    Some(HopEntry {
+        next_hop: Some(key.next_hop),
+        device: key.device,
+        mtu: key.mtu,
+        source: device.mac,
+        destination: host.neighbours.get(&(key.device, key.next_hop)).copied(),
+    })
+}
