@@ -5,8 +5,13 @@
 mod build;
 mod codegen;
 mod demo;
+mod leftovers;
+mod outcome;
 mod process;
+mod proof;
 mod setup;
+mod status;
+mod test;
 mod workspace;
 
 use std::process::ExitCode;
@@ -31,6 +36,8 @@ enum Command {
     Codegen(codegen::Args),
     /// Show Blixt at work in network namespaces of this machine.
     Demo(demo::Args),
+    /// Run every test, and compare with `docs/tests.md`.
+    Test(test::Args),
 }
 
 fn main() -> ExitCode {
@@ -39,6 +46,7 @@ fn main() -> ExitCode {
         Command::Build(args) => build::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Codegen(args) => codegen::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Demo(args) => demo::run(&args),
+        Command::Test(args) => test::run(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
