@@ -6,9 +6,15 @@
 //!                                 Host
 //! ```
 
+pub mod api;
 pub mod compile;
 pub mod config;
 pub mod diff;
 pub mod host;
+pub mod manifest;
 mod maglev;
+mod schema;
+pub mod snapshot;
+pub mod status;
 pub mod tables;
+pub mod translate;

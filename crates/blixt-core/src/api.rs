@@ -1,0 +1,29 @@
+//! Objects as users write them: the Gateway API's, three kinds of Kubernetes itself and Blixt's own.
+//!
+//! `gateway_api.rs` and the files in `schemas/` of the Gateway API's kinds are generated; the schemas of the
+//! core kinds are written by hand and list what Kubernetes knows, used by Blixt or not.
+
+mod blixt_class;
+mod core;
+mod gateway_api;
+mod metadata;
+mod object;
+
+pub use blixt_class::{AddressPool, BlixtClassSpec, L7Listeners};
+pub use core::{
+    AddressType, EndpointConditions, EndpointPort, EndpointSliceSpec, NamespaceSpec, PortProtocol,
+    ServicePort, ServiceSpec, SliceEndpoint,
+};
+pub use gateway_api::{
+    AllowedListeners, AllowedRoutes, BackendRef, BackendTls, FrontendTls, FrontendTlsDefault,
+    FrontendTlsPort, GatewayAddress, GatewayClassSpec, GatewaySpec, GatewayTls, Infrastructure, L4RouteRule,
+    L4RouteSpec, Listener, ListenerNamespaces, ListenerNamespacesFrom, ListenerSetSpec, ListenerTls,
+    ListenerTlsMode, LocalObjectReference, MatchExpression, ObjectReference, ParentReference,
+    ReferenceGrantFrom, ReferenceGrantSpec, ReferenceGrantTo, RouteGroupKind, RouteNamespaces,
+    RouteNamespacesFrom, Selector, Validation, ValidationMode,
+};
+pub use metadata::{Kind, Metadata, ObjectKey, Resource};
+pub use object::{
+    BlixtClass, EndpointSlice, Gateway, GatewayClass, L4Route, ListenerSet, Namespace, Object,
+    ReferenceGrant, Service,
+};

@@ -1,0 +1,133 @@
+//! The kinds of Kubernetes itself, cut down to what a load balancer reads of them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::Protocol;
+
+/// Of a Namespace only the metadata matters.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct NamespaceSpec {}
+
+/// The `spec` of a Service.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceSpec {
+    /// `ClusterIP` and so on; only `ExternalName` makes a difference.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    pub service_type: Option<String>,
+    /// Its ports.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<ServicePort>,
+    /// `None` or `ClientIP`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_affinity: Option<String>,
+}
+
+/// A port of a Service.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ServicePort {
+    /// Its name, by which EndpointSlices name the target port; empty if it is the only one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// What backendRefs name.
+    pub port: u16,
+    /// TCP, UDP or SCTP.
+    #[serde(default)]
+    pub protocol: PortProtocol,
+}
+
+/// A protocol of Kubernetes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum PortProtocol {
+    /// TCP.
+    #[default]
+    Tcp,
+    /// UDP.
+    Udp,
+    /// SCTP, which Blixt does not balance.
+    Sctp,
+}
+
+/// What an EndpointSlice says; the kind has no `spec`, its fields stand beside `metadata`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EndpointSliceSpec {
+    /// What kind of addresses it holds.
+    pub address_type: AddressType,
+    /// Who serves.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub endpoints: Vec<SliceEndpoint>,
+    /// Where they serve.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub ports: Vec<EndpointPort>,
+}
+
+/// What kind of addresses an EndpointSlice holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum AddressType {
+    /// IPv4.
+    IPv4,
+    /// IPv6.
+    IPv6,
+    /// Names, which Blixt does not look up.
+    #[serde(rename = "FQDN")]
+    Fqdn,
+}
+
+/// One that serves.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SliceEndpoint {
+    /// Its addresses: all of them the same server.
+    pub addresses: Vec<String>,
+    /// How it is.
+    #[serde(default)]
+    pub conditions: EndpointConditions,
+    /// Its node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_name: Option<String>,
+}
+
+/// How one that serves is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct EndpointConditions {
+    /// It takes connections; unknown counts as ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready: Option<bool>,
+    /// It answers, terminating or not; unknown is as `ready`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serving: Option<bool>,
+    /// It is about to go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terminating: Option<bool>,
+}
+
+/// Where those of a slice serve.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct EndpointPort {
+    /// The name of the Service's port.
+    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// The number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// TCP, UDP or SCTP.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub protocol: PortProtocol,
+}
+
+impl PartialEq<Protocol> for PortProtocol {
+    fn eq(&self, other: &Protocol) -> bool {
+        matches!((self, other), (Self::Tcp, Protocol::Tcp) | (Self::Udp, Protocol::Udp))
+    }
+}
+
+/// Kubernetes writes an empty list or name as null.
+fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}

@@ -1,0 +1,152 @@
+//! What every object has: its kind, its name, and when and how often its spec changed.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A kind of object that Blixt reads.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum Kind {
+    /// `blixt.dev`, cluster-scoped.
+    BlixtClass,
+    /// `gateway.networking.k8s.io`, cluster-scoped.
+    GatewayClass,
+    /// `gateway.networking.k8s.io`.
+    Gateway,
+    /// `gateway.networking.k8s.io`.
+    ListenerSet,
+    /// `gateway.networking.k8s.io`.
+    #[serde(rename = "TCPRoute")]
+    TcpRoute,
+    /// `gateway.networking.k8s.io`.
+    #[serde(rename = "UDPRoute")]
+    UdpRoute,
+    /// `gateway.networking.k8s.io`.
+    ReferenceGrant,
+    /// The core group, cluster-scoped.
+    Namespace,
+    /// The core group.
+    Service,
+    /// `discovery.k8s.io`.
+    EndpointSlice,
+}
+
+/// One object. Shown as `Gateway default/web`, or `GatewayClass blixt` where there is no namespace.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct ObjectKey {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its namespace; empty for cluster-scoped kinds.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// The part of `metadata` that Blixt uses.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Metadata {
+    /// Its name.
+    pub name: String,
+    /// Its namespace; empty for cluster-scoped kinds.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub namespace: String,
+    /// Its labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// How often its spec changed, from 1; 0 where nobody counts.
+    #[serde(default)]
+    pub generation: i64,
+    /// When it was made, RFC 3339 in UTC (`2026-01-31T12:00:00Z`), so that text order is time order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub creation_timestamp: Option<String>,
+}
+
+/// An object with a spec of type `S`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Resource<S> {
+    /// Who it is.
+    pub metadata: Metadata,
+    /// What its author wants.
+    pub spec: S,
+}
+
+impl Kind {
+    /// Every kind, in the order in which people read them.
+    pub const ALL: [Self; 10] = [
+        Self::BlixtClass,
+        Self::GatewayClass,
+        Self::Gateway,
+        Self::ListenerSet,
+        Self::TcpRoute,
+        Self::UdpRoute,
+        Self::ReferenceGrant,
+        Self::Namespace,
+        Self::Service,
+        Self::EndpointSlice,
+    ];
+
+    /// As the API spells it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::BlixtClass => "BlixtClass",
+            Self::GatewayClass => "GatewayClass",
+            Self::Gateway => "Gateway",
+            Self::ListenerSet => "ListenerSet",
+            Self::TcpRoute => "TCPRoute",
+            Self::UdpRoute => "UDPRoute",
+            Self::ReferenceGrant => "ReferenceGrant",
+            Self::Namespace => "Namespace",
+            Self::Service => "Service",
+            Self::EndpointSlice => "EndpointSlice",
+        }
+    }
+
+    /// Its API group; empty for the core group.
+    pub const fn group(self) -> &'static str {
+        match self {
+            Self::BlixtClass => "blixt.dev",
+            Self::Namespace | Self::Service => "",
+            Self::EndpointSlice => "discovery.k8s.io",
+            _ => "gateway.networking.k8s.io",
+        }
+    }
+
+    /// Whether its objects live in namespaces.
+    pub const fn namespaced(self) -> bool {
+        !matches!(self, Self::BlixtClass | Self::GatewayClass | Self::Namespace)
+    }
+}
+
+impl Metadata {
+    /// Sorts older objects first; those whose age nobody knows come last, all by namespace and name.
+    pub fn age(&self) -> (bool, Option<&str>, &str, &str) {
+        let created = self.creation_timestamp.as_deref();
+        (created.is_none(), created, &self.namespace, &self.name)
+    }
+
+    /// Namespace and name.
+    pub fn full_name(&self) -> String {
+        if self.namespace.is_empty() {
+            self.name.clone()
+        } else {
+            format!("{}/{}", self.namespace, self.name)
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.is_empty() {
+            return write!(f, "{} {}", self.kind, self.name);
+        }
+        write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+    }
+}

@@ -1,0 +1,185 @@
+//! One document to one object, or to several if it is a `List`.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use serde_json::{Map, Value};
+
+use super::yaml::{self, Chunk};
+use super::{Content, Document, Problem};
+use crate::api::{Kind, ObjectKey};
+use crate::schema::{Failure, KindSchema};
+
+/// Largest text that is looked at, in bytes: 10 000 routes with their backends take about 20 MB.
+const MAX_TEXT: usize = 256 << 20;
+
+/// Reads every document of a text, in their order.
+pub fn parse(text: &str) -> Vec<Document> {
+    if text.len() > MAX_TEXT {
+        let message =
+            format!("{} MiB of manifests in one text, more than {}", text.len() >> 20, MAX_TEXT >> 20);
+        return vec![invalid(
+            1,
+            0..0,
+            None,
+            problem(1, "document", "", message, "split it into several files"),
+        )];
+    }
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    yaml::chunks(text).iter().flat_map(documents).collect()
+}
+
+fn documents(chunk: &Chunk<'_>) -> Vec<Document> {
+    let value = match yaml::value(chunk.text) {
+        Ok(value) => value,
+        Err(error) => {
+            let line = chunk.line + error.line - 1;
+            let problem = problem(line, "document", "", error.message, "correct the YAML there");
+            return vec![invalid(chunk.line, chunk.span.clone(), None, problem)];
+        }
+    };
+    let place = Place { chunk, lines: std::cell::OnceCell::new() };
+    match value {
+        Value::Null => Vec::new(),
+        Value::Object(mut fields) if is_list(&fields) => {
+            let Some(Value::Array(items)) = fields.remove("items") else { return Vec::new() };
+            let items = items.into_iter().enumerate();
+            items.map(|(index, item)| document(item, &format!("/items/{index}"), &place)).collect()
+        }
+        value => vec![document(value, "", &place)],
+    }
+}
+
+/// A document, and where its fields stand: found out only when something is wrong.
+struct Place<'a> {
+    chunk: &'a Chunk<'a>,
+    lines: std::cell::OnceCell<BTreeMap<String, u32>>,
+}
+
+impl Place<'_> {
+    /// The line of a field, or of the nearest field around it that is written down.
+    fn line(&self, pointer: &str) -> u32 {
+        let lines = self.lines.get_or_init(|| yaml::lines(self.chunk.text));
+        let mut pointer = pointer;
+        loop {
+            if let Some(line) = lines.get(pointer) {
+                return self.chunk.line + line - 1;
+            }
+            let Some(end) = pointer.rfind('/') else { return self.chunk.line };
+            pointer = &pointer[..end];
+        }
+    }
+
+    fn problem(&self, root: &str, object: &str, failure: Failure) -> Problem {
+        let line = self.line(&format!("{root}{}", failure.pointer));
+        problem(line, object, &field_path(&failure.pointer), failure.message, failure.next)
+    }
+}
+
+/// `kind: List`, or the typed list that `kubectl get -o yaml` gives.
+fn is_list(fields: &Map<String, Value>) -> bool {
+    fields.get("kind").and_then(Value::as_str).is_some_and(|kind| kind.ends_with("List"))
+        && fields.get("items").is_some_and(Value::is_array)
+}
+
+fn document(value: Value, root: &str, place: &Place<'_>) -> Document {
+    let span = place.chunk.span.clone();
+    // Of a document on its own, the first line is where it begins; of an item, the item's.
+    let line = if root.is_empty() { place.line("") } else { place.line(root) };
+    let Value::Object(mut fields) = value else {
+        let failure = Failure::new("", "it is not an object", "give apiVersion, kind, metadata and spec");
+        return invalid(line, span, None, place.problem(root, "document", failure));
+    };
+    let (api_version, kind) = match (text(&fields, "apiVersion"), text(&fields, "kind")) {
+        (Some(api_version), Some(kind)) => (api_version.to_owned(), kind.to_owned()),
+        (api_version, _) => {
+            let field = if api_version.is_none() { "apiVersion" } else { "kind" };
+            let failure = Failure::new("", format!("{field} is missing"), "say what kind of object this is");
+            let problem = Problem { field: field.into(), ..place.problem(root, "document", failure) };
+            return invalid(line, span, None, problem);
+        }
+    };
+    let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
+    let Some(schema) = KindSchema::find(group, &kind) else {
+        let content = Content::Skipped(shown(&kind, &fields));
+        return Document { line, span, key: None, content };
+    };
+    set_namespace(schema.kind, &mut fields);
+    let key = key(schema.kind, &fields);
+    let object = key.as_ref().map_or_else(|| shown(&kind, &fields), ToString::to_string);
+    let failures = match schema.version_failure(version) {
+        Some(failure) => Err(vec![failure]),
+        None => schema.object(fields),
+    };
+    let content = match failures {
+        Ok(object) => Content::Object(object),
+        Err(failures) => Content::Invalid(
+            failures.into_iter().map(|failure| place.problem(root, &object, failure)).collect(),
+        ),
+    };
+    Document { line, span, key, content }
+}
+
+fn set_namespace(kind: Kind, fields: &mut Map<String, Value>) {
+    let Some(Value::Object(metadata)) = fields.get_mut("metadata") else { return };
+    let absent = metadata.get("namespace").is_none_or(|namespace| namespace.is_null() || namespace == "");
+    if absent {
+        metadata.remove("namespace");
+    }
+    if kind.namespaced() && absent {
+        metadata.insert("namespace".into(), "default".into());
+    }
+}
+
+fn key(kind: Kind, fields: &Map<String, Value>) -> Option<ObjectKey> {
+    let metadata = fields.get("metadata")?.as_object()?;
+    let namespace = if kind.namespaced() { text(metadata, "namespace")? } else { "" };
+    Some(ObjectKey { kind, namespace: namespace.to_owned(), name: text(metadata, "name")?.to_owned() })
+}
+
+fn shown(kind: &str, fields: &Map<String, Value>) -> String {
+    let metadata = fields.get("metadata").and_then(Value::as_object);
+    let of = |name| metadata.and_then(|metadata| text(metadata, name));
+    match (of("namespace"), of("name")) {
+        (Some(namespace), Some(name)) => format!("{kind} {namespace}/{name}"),
+        (None, Some(name)) => format!("{kind} {name}"),
+        _ => kind.to_owned(),
+    }
+}
+
+fn text<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
+    fields.get(name).and_then(Value::as_str)
+}
+
+/// `/spec/listeners/0/port` as people write it: `spec.listeners[0].port`.
+fn field_path(pointer: &str) -> String {
+    let mut path = String::new();
+    for step in pointer.split('/').skip(1) {
+        if step.bytes().all(|byte| byte.is_ascii_digit()) && !step.is_empty() {
+            path.push_str(&format!("[{step}]"));
+            continue;
+        }
+        let step = step.replace("~1", "/").replace("~0", "~");
+        if step.contains(['.', '/']) {
+            path.push_str(&format!("[{step}]"));
+        } else {
+            path.push_str(if path.is_empty() { "" } else { "." });
+            path.push_str(&step);
+        }
+    }
+    path
+}
+
+fn invalid(line: u32, span: Range<usize>, key: Option<ObjectKey>, problem: Problem) -> Document {
+    Document { line, span, key, content: Content::Invalid(vec![problem]) }
+}
+
+fn problem(
+    line: u32,
+    object: &str,
+    field: &str,
+    message: impl Into<String>,
+    next: impl Into<String>,
+) -> Problem {
+    Problem { line, object: object.into(), field: field.into(), message: message.into(), next: next.into() }
+}

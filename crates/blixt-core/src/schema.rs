@@ -1,0 +1,151 @@
+//! What a valid object of each kind looks like: the committed schemas, compiled once, and the way from a JSON
+//! value to a typed object.
+//!
+//! As an API server does it: nulls that mean nothing are dropped, defaults filled in, unknown fields
+//! refused, then the schema, the keys of lists and the CEL rules are checked.
+
+mod defaults;
+mod failure;
+mod rule;
+
+use std::sync::{Arc, LazyLock};
+
+use serde_json::{Map, Value, json};
+
+pub use failure::Failure;
+
+use crate::api::{Kind, L4Route, Metadata, Object, Resource};
+use crate::config::Protocol;
+use rule::Rule;
+
+/// The schema of one kind.
+pub struct KindSchema {
+    /// The kind.
+    pub kind: Kind,
+    versions: Vec<String>,
+    schema: Value,
+    validator: jsonschema::Validator,
+    rules: Vec<Rule>,
+}
+
+const SCHEMAS: [(Kind, &str); 10] = [
+    (Kind::BlixtClass, include_str!("api/schemas/blixtclass.json")),
+    (Kind::GatewayClass, include_str!("api/schemas/gatewayclass.json")),
+    (Kind::Gateway, include_str!("api/schemas/gateway.json")),
+    (Kind::ListenerSet, include_str!("api/schemas/listenerset.json")),
+    (Kind::TcpRoute, include_str!("api/schemas/tcproute.json")),
+    (Kind::UdpRoute, include_str!("api/schemas/udproute.json")),
+    (Kind::ReferenceGrant, include_str!("api/schemas/referencegrant.json")),
+    (Kind::Namespace, include_str!("api/schemas/namespace.json")),
+    (Kind::Service, include_str!("api/schemas/service.json")),
+    (Kind::EndpointSlice, include_str!("api/schemas/endpointslice.json")),
+];
+const METADATA: &str = include_str!("api/schemas/metadata.json");
+
+static KINDS: LazyLock<Vec<KindSchema>> =
+    LazyLock::new(|| SCHEMAS.iter().map(|(kind, text)| KindSchema::compile(*kind, text)).collect());
+
+impl KindSchema {
+    /// The schema of a kind that Blixt reads.
+    pub fn find(group: &str, kind: &str) -> Option<&'static Self> {
+        KINDS.iter().find(|schema| schema.kind.name() == kind && schema.kind.group() == group)
+    }
+
+    /// What is wrong with a version that is not served.
+    pub fn version_failure(&self, version: &str) -> Option<Failure> {
+        if self.versions.iter().any(|served| served == version) {
+            return None;
+        }
+        let group = self.kind.group();
+        let newest = self.versions.first().map_or("v1", String::as_str);
+        let full = if group.is_empty() { newest.to_owned() } else { format!("{group}/{newest}") };
+        Some(Failure::new(
+            "/apiVersion",
+            format!("version {version} of {} is not served", self.kind),
+            format!("write apiVersion: {full}"),
+        ))
+    }
+
+    /// The object, or everything that is wrong with it.
+    pub fn object(&self, mut fields: Map<String, Value>) -> Result<Object, Vec<Failure>> {
+        // Statuses are Blixt's to write, not to read.
+        fields.remove("status");
+        let mut value = Value::Object(fields);
+        defaults::complete(&self.schema, &mut value);
+        if !self.validator.is_valid(&value) {
+            return Err(self.validator.iter_errors(&value).flat_map(|error| Failure::of(&error)).collect());
+        }
+        let mut failures = defaults::repeated_keys(&self.schema, &value);
+        failures.extend(self.rules.iter().flat_map(|rule| rule.check(&value)));
+        if !failures.is_empty() {
+            return Err(failures);
+        }
+        self.typed(value).map_err(|error| {
+            vec![Failure::new("", error.to_string(), "compare it with the reference of the Gateway API")]
+        })
+    }
+
+    fn compile(kind: Kind, text: &str) -> Self {
+        let file: Value = serde_json::from_str(text).expect("the committed schemas are JSON");
+        let metadata: Value = serde_json::from_str(METADATA).expect("the committed schemas are JSON");
+        let mut schema = file["schema"].clone();
+        schema["properties"]["apiVersion"] = json!({ "type": "string" });
+        schema["properties"]["kind"] = json!({ "type": "string" });
+        schema["properties"]["metadata"] = metadata;
+        if !kind.namespaced() {
+            let properties = &mut schema["properties"]["metadata"]["properties"];
+            properties
+                .as_object_mut()
+                .expect("the committed schema of metadata has properties")
+                .remove("namespace");
+        }
+        let required = schema["required"].as_array().cloned().unwrap_or_default();
+        schema["required"] = required.into_iter().chain(["metadata".into()]).collect();
+        let validator = jsonschema::options()
+            .should_validate_formats(true)
+            .with_pattern_options(jsonschema::PatternOptions::regex())
+            .build(&defaults::closed(&schema))
+            .expect("the committed schemas compile, a test says so");
+        let versions = file["versions"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        Self {
+            kind,
+            versions: versions.map(str::to_owned).collect(),
+            rules: rule::rules_of(&schema),
+            schema,
+            validator,
+        }
+    }
+
+    fn typed(&self, value: Value) -> Result<Object, serde_json::Error> {
+        Ok(match self.kind {
+            Kind::BlixtClass => Object::BlixtClass(Arc::new(resource(value)?)),
+            Kind::GatewayClass => Object::GatewayClass(Arc::new(resource(value)?)),
+            Kind::Gateway => Object::Gateway(Arc::new(resource(value)?)),
+            Kind::ListenerSet => Object::ListenerSet(Arc::new(resource(value)?)),
+            Kind::TcpRoute => Object::L4Route(Arc::new(route(Protocol::Tcp, value)?)),
+            Kind::UdpRoute => Object::L4Route(Arc::new(route(Protocol::Udp, value)?)),
+            Kind::ReferenceGrant => Object::ReferenceGrant(Arc::new(resource(value)?)),
+            Kind::Namespace => Object::Namespace(Arc::new(resource(value)?)),
+            Kind::Service => Object::Service(Arc::new(resource(value)?)),
+            Kind::EndpointSlice => {
+                let metadata = serde_json::from_value(value["metadata"].clone())?;
+                Object::EndpointSlice(Arc::new(Resource { metadata, spec: serde_json::from_value(value)? }))
+            }
+        })
+    }
+}
+
+fn route(protocol: Protocol, value: Value) -> Result<L4Route, serde_json::Error> {
+    let Resource { metadata, spec } = resource(value)?;
+    Ok(L4Route { protocol, metadata, spec })
+}
+
+/// An absent spec is an empty one: the schema says where that is allowed.
+fn resource<S: serde::de::DeserializeOwned>(mut value: Value) -> Result<Resource<S>, serde_json::Error> {
+    let metadata: Metadata = serde_json::from_value(value["metadata"].take())?;
+    let spec = match value["spec"].take() {
+        Value::Null => json!({}),
+        spec => spec,
+    };
+    Ok(Resource { metadata, spec: serde_json::from_value(spec)? })
+}

@@ -1,0 +1,79 @@
+//! Everything that `translate` looks at: the objects of one moment, and a few facts about the machine.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::api::{
+    BlixtClass, EndpointSlice, Gateway, GatewayClass, Kind, L4Route, ListenerSet, Namespace, Object,
+    ObjectKey, ReferenceGrant, Service,
+};
+
+/// The objects of one moment.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Snapshot {
+    /// Every BlixtClass.
+    pub blixt_classes: BTreeMap<ObjectKey, Arc<BlixtClass>>,
+    /// Every GatewayClass, of any controller.
+    pub gateway_classes: BTreeMap<ObjectKey, Arc<GatewayClass>>,
+    /// Every Gateway, of any class.
+    pub gateways: BTreeMap<ObjectKey, Arc<Gateway>>,
+    /// Every ListenerSet.
+    pub listener_sets: BTreeMap<ObjectKey, Arc<ListenerSet>>,
+    /// Every TCPRoute and UDPRoute.
+    pub routes: BTreeMap<ObjectKey, Arc<L4Route>>,
+    /// Every ReferenceGrant.
+    pub reference_grants: BTreeMap<ObjectKey, Arc<ReferenceGrant>>,
+    /// Every Namespace. One that is missing has no labels, save its name.
+    pub namespaces: BTreeMap<ObjectKey, Arc<Namespace>>,
+    /// Every Service.
+    pub services: BTreeMap<ObjectKey, Arc<Service>>,
+    /// Every EndpointSlice.
+    pub endpoint_slices: BTreeMap<ObjectKey, Arc<EndpointSlice>>,
+    /// What the machine is called on the network.
+    pub machine: Machine,
+    /// The addresses that Gateways were given from pools before, so that they keep them.
+    pub assigned: BTreeMap<ObjectKey, BTreeSet<IpAddr>>,
+}
+
+/// Facts about a standalone machine; in a cluster all of it is empty.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Machine {
+    /// Its primary address of each family: what a Gateway gets that asks for none and has no pool.
+    pub default_addresses: Vec<IpAddr>,
+    /// Every address that it has itself.
+    pub addresses: BTreeSet<IpAddr>,
+}
+
+impl Snapshot {
+    /// Adds an object, or replaces the one of its name.
+    pub fn insert(&mut self, object: Object) {
+        let key = object.key();
+        match object {
+            Object::BlixtClass(object) => drop(self.blixt_classes.insert(key, object)),
+            Object::GatewayClass(object) => drop(self.gateway_classes.insert(key, object)),
+            Object::Gateway(object) => drop(self.gateways.insert(key, object)),
+            Object::ListenerSet(object) => drop(self.listener_sets.insert(key, object)),
+            Object::L4Route(object) => drop(self.routes.insert(key, object)),
+            Object::ReferenceGrant(object) => drop(self.reference_grants.insert(key, object)),
+            Object::Namespace(object) => drop(self.namespaces.insert(key, object)),
+            Object::Service(object) => drop(self.services.insert(key, object)),
+            Object::EndpointSlice(object) => drop(self.endpoint_slices.insert(key, object)),
+        }
+    }
+
+    /// Removes an object, if it is there.
+    pub fn remove(&mut self, key: &ObjectKey) {
+        match key.kind {
+            Kind::BlixtClass => drop(self.blixt_classes.remove(key)),
+            Kind::GatewayClass => drop(self.gateway_classes.remove(key)),
+            Kind::Gateway => drop(self.gateways.remove(key)),
+            Kind::ListenerSet => drop(self.listener_sets.remove(key)),
+            Kind::TcpRoute | Kind::UdpRoute => drop(self.routes.remove(key)),
+            Kind::ReferenceGrant => drop(self.reference_grants.remove(key)),
+            Kind::Namespace => drop(self.namespaces.remove(key)),
+            Kind::Service => drop(self.services.remove(key)),
+            Kind::EndpointSlice => drop(self.endpoint_slices.remove(key)),
+        }
+    }
+}

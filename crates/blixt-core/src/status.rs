@@ -1,0 +1,215 @@
+//! What is told about objects, in the shape of the API. Times are the writer's: it sets `lastTransitionTime`
+//! where a condition's `status` changed.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::api::{ObjectKey, ParentReference, RouteGroupKind};
+
+/// Our `controllerName`.
+pub const CONTROLLER_NAME: &str = "gateway.networking.k8s.io/blixt";
+
+/// The status of each object that Blixt answers for.
+pub type Statuses = BTreeMap<ObjectKey, Status>;
+
+/// A status, by the kind of its object.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(untagged)]
+pub enum Status {
+    /// Of a GatewayClass.
+    GatewayClass(GatewayClassStatus),
+    /// Of a Gateway.
+    Gateway(GatewayStatus),
+    /// Of a ListenerSet.
+    ListenerSet(ListenerSetStatus),
+    /// Of a TCPRoute or a UDPRoute.
+    Route(RouteStatus),
+}
+
+/// The status of a GatewayClass.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayClassStatus {
+    /// `Accepted`, `SupportedVersion`.
+    pub conditions: Vec<Condition>,
+    /// By name.
+    pub supported_features: Vec<SupportedFeature>,
+}
+
+/// A feature of the conformance suite.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SupportedFeature {
+    /// Its name there.
+    pub name: Cow<'static, str>,
+}
+
+/// The status of a Gateway.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayStatus {
+    /// Addresses that it serves on.
+    #[serde(default)]
+    pub addresses: Vec<StatusAddress>,
+    /// `Accepted`, `Programmed`.
+    pub conditions: Vec<Condition>,
+    /// One for each listener of its spec.
+    pub listeners: Vec<ListenerStatus>,
+    /// ListenerSets that are attached.
+    pub attached_listener_sets: u32,
+}
+
+/// An address that is bound to a Gateway.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct StatusAddress {
+    /// `IPAddress`.
+    #[serde(rename = "type")]
+    pub address_type: Cow<'static, str>,
+    /// The address.
+    pub value: String,
+}
+
+/// The status of a ListenerSet.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct ListenerSetStatus {
+    /// `Accepted`, `Programmed`.
+    pub conditions: Vec<Condition>,
+    /// One for each of its listeners.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub listeners: Vec<ListenerStatus>,
+}
+
+/// The status of a listener of a Gateway or a ListenerSet.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ListenerStatus {
+    /// Its name.
+    pub name: String,
+    /// Kinds of routes that it takes.
+    pub supported_kinds: Vec<RouteGroupKind>,
+    /// Routes that are attached to it, serving or not.
+    pub attached_routes: u32,
+    /// `Accepted`, `Conflicted`, `Programmed`, `ResolvedRefs`.
+    pub conditions: Vec<Condition>,
+}
+
+/// The status of a route.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct RouteStatus {
+    /// One for each parentRef that leads to a Gateway of ours.
+    pub parents: Vec<RouteParentStatus>,
+}
+
+/// How a route stands with one of its parents.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteParentStatus {
+    /// As the route's spec has it.
+    pub parent_ref: ParentReference,
+    /// [`CONTROLLER_NAME`].
+    pub controller_name: Cow<'static, str>,
+    /// `Accepted`, `ResolvedRefs`, `blixt.dev/Serving` and, where there are any, `blixt.dev/EndpointsRefused`.
+    pub conditions: Vec<Condition>,
+}
+
+/// One statement about an object.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// What it speaks of.
+    #[serde(rename = "type")]
+    pub condition_type: Cow<'static, str>,
+    /// Whether it is so.
+    pub status: ConditionStatus,
+    /// One word.
+    pub reason: Cow<'static, str>,
+    /// A sentence for people.
+    pub message: Cow<'static, str>,
+    /// The generation of the object that it speaks of.
+    #[serde(default)]
+    pub observed_generation: i64,
+}
+
+/// Whether something is so.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum ConditionStatus {
+    /// It is.
+    True,
+    /// It is not.
+    False,
+    /// It is not known yet.
+    Unknown,
+}
+
+impl Status {
+    /// The object's own conditions; a route has none, only its parents do.
+    pub fn conditions(&self) -> &[Condition] {
+        match self {
+            Self::GatewayClass(status) => &status.conditions,
+            Self::Gateway(status) => &status.conditions,
+            Self::ListenerSet(status) => &status.conditions,
+            Self::Route(_) => &[],
+        }
+    }
+
+    /// Every condition, with the part of the object that it belongs to: empty for the object itself, else
+    /// `listener NAME` or `parent NAME`.
+    pub fn all_conditions(&self) -> Vec<(String, &Condition)> {
+        let listeners = match self {
+            Self::Gateway(status) => status.listeners.as_slice(),
+            Self::ListenerSet(status) => status.listeners.as_slice(),
+            _ => &[],
+        };
+        let parents = match self {
+            Self::Route(status) => status.parents.as_slice(),
+            _ => &[],
+        };
+        let own = self.conditions().iter().map(|condition| (String::new(), condition));
+        let of_listeners = listeners.iter().flat_map(|listener| {
+            listener.conditions.iter().map(|condition| (format!("listener {}", listener.name), condition))
+        });
+        let of_parents = parents.iter().flat_map(|parent| {
+            let parent_ref = &parent.parent_ref;
+            let section =
+                parent_ref.section_name.as_ref().map(|section| format!("/{section}")).unwrap_or_default();
+            let part = format!("parent {}{section}", parent_ref.name);
+            parent.conditions.iter().map(move |condition| (part.clone(), condition))
+        });
+        own.chain(of_listeners).chain(of_parents).collect()
+    }
+}
+
+impl Condition {
+    /// A condition of one generation of an object.
+    pub fn new(
+        condition_type: &'static str,
+        status: ConditionStatus,
+        reason: &'static str,
+        message: impl Into<Cow<'static, str>>,
+        observed_generation: i64,
+    ) -> Self {
+        Self {
+            condition_type: condition_type.into(),
+            status,
+            reason: reason.into(),
+            message: message.into(),
+            observed_generation,
+        }
+    }
+
+    /// Whether an operator should look at it: something that should be so is not, or the other way round.
+    pub fn is_trouble(&self) -> bool {
+        let bad_if_true = matches!(
+            self.condition_type.as_ref(),
+            "Conflicted" | "blixt.dev/EndpointsRefused" | "PartiallyInvalid"
+        );
+        match self.status {
+            ConditionStatus::True => {
+                bad_if_true || (self.condition_type == "Accepted" && self.reason == "ListenersNotValid")
+            }
+            ConditionStatus::False => !bad_if_true,
+            ConditionStatus::Unknown => false,
+        }
+    }
+}
