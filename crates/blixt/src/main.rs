@@ -1,3 +1,7 @@
 //! A layer-4 load balancer: Gateway API in, eBPF out.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    blixt::cli::main()
+}

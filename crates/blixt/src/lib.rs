@@ -1,0 +1,8 @@
+//! The command line of Blixt and what stands behind it: where manifests come from, the run loop, and all that an
+//! operator sees. No rule of the Gateway API is decided here, and no packet touched.
+
+pub mod exit;
+pub mod log;
+pub mod source;
+pub mod control;
+pub mod metrics;

@@ -1,0 +1,142 @@
+//! The process dies, ends, starts again: what the kernel goes on doing, and what is left.
+
+use std::collections::BTreeSet;
+use std::thread;
+use std::time::Duration;
+
+use blixt_lab::{Busy, Family, Pace, Pacer, Protocol, programs};
+
+use crate::balancing::everything;
+use crate::changes::assert_unharmed;
+use crate::world::{Hook, PATIENCE, World, until, vip};
+
+on_both_hooks!(
+    sigkill_amid_200_busy_connections_and_50_000_datagrams_loses_none,
+    a_restart_takes_over_without_harm_and_follows_what_changed_meanwhile,
+    sigterm_leaves_forwarding_in_place,
+    sigint_removes_every_trace,
+    cleanup_after_sigkill_removes_every_trace,
+);
+
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
+
+fn sigkill_amid_200_busy_connections_and_50_000_datagrams_loses_none(hook: Hook) {
+    let mut world = World::usual(hook);
+    let busy =
+        Family::ALL.map(|family| Busy::start(&world.lab.client, vip(family), 100, BUSY_PAUSE).unwrap());
+    let pace = Pace { flows: 16, datagrams: 25_000, rate: 6_000 };
+    let pacers = Family::ALL.map(|family| Pacer::start(&world.lab.client, vip(family), pace).unwrap());
+    until("the middle of the datagrams", || pacers.iter().all(|pacer| pacer.sent() > 10_000));
+    world.process().kill().unwrap();
+    let sent_at_kill = pacers.each_ref().map(Pacer::sent);
+    assert!(
+        sent_at_kill.iter().all(|sent| *sent < pace.datagrams),
+        "killed after the last: {sent_at_kill:?}"
+    );
+    // New connections too.
+    for (protocol, family) in everything() {
+        let tally = world.dial(protocol, family, 30);
+        assert_eq!(tally.answered(), 30, "{protocol} {family:?}: {tally:?}");
+    }
+    for pacer in pacers {
+        let report = pacer.finish();
+        assert_eq!((report.sent, report.lost()), (pace.datagrams, 0), "{report:?}");
+        assert_eq!((report.duplicates, report.moved, report.garbled), (0, 0, 0), "{report:?}");
+    }
+    let busy: Vec<_> = busy.into_iter().flat_map(Busy::finish).collect();
+    assert_eq!(busy.len(), 200);
+    assert_unharmed(&busy);
+}
+
+fn a_restart_takes_over_without_harm_and_follows_what_changed_meanwhile(hook: Hook) {
+    let mut world = World::usual(hook);
+    let busy = Busy::start(&world.lab.client, vip(Family::V4), 40, BUSY_PAUSE).unwrap();
+    let pace = Pace { flows: 8, datagrams: 20_000, rate: 4_000 };
+    let pacer = Pacer::start(&world.lab.client, vip(Family::V6), pace).unwrap();
+    // Once with nothing changed, after a hard end and after a soft one.
+    world.process().kill().unwrap();
+    world.start();
+    world.process().signal(libc::SIGTERM).unwrap();
+    assert!(world.process().wait(PATIENCE).unwrap().is_some(), "SIGTERM did not end it");
+    world.start();
+    let report = pacer.finish();
+    assert_eq!((report.lost(), report.duplicates, report.moved), (0, 0, 0), "{report:?}");
+    assert_unharmed(&busy.now());
+    // Once with a backend gone meanwhile.
+    world.process().kill().unwrap();
+    world.change(|manifests| manifests.remove(2));
+    world.start();
+    let tally = world.dial(Protocol::Tcp, Family::V4, 40);
+    assert_eq!((tally.answered(), tally.of("backend-2")), (40, 0), "{tally:?}");
+    thread::sleep(Duration::from_millis(300));
+    let (gone, stayed): (Vec<_>, Vec<_>) =
+        busy.finish().into_iter().partition(|one| one.backend.as_deref() == Some("backend-2"));
+    assert!(!gone.is_empty() && gone.iter().all(|one| one.failure.is_some()), "{gone:?}");
+    assert_unharmed(&stayed);
+}
+
+fn sigterm_leaves_forwarding_in_place(hook: Hook) {
+    let mut world = World::usual(hook);
+    let busy = Busy::start(&world.lab.client, vip(Family::V6), 20, BUSY_PAUSE).unwrap();
+    world.process().signal(libc::SIGTERM).unwrap();
+    let status = world.process().wait(PATIENCE).unwrap().expect("SIGTERM did not end it");
+    assert!(status.success(), "{status}");
+    for (protocol, family) in everything() {
+        let tally = world.dial(protocol, family, 20);
+        assert_eq!(tally.answered(), 20, "{protocol} {family:?}: {tally:?}");
+    }
+    assert_unharmed(&busy.finish());
+}
+
+fn sigint_removes_every_trace(hook: Hook) {
+    let mut world = World::usual(hook);
+    let running = running(&mut world);
+    world.process().signal(libc::SIGINT).unwrap();
+    let status = world.process().wait(PATIENCE).unwrap().expect("SIGINT did not end it");
+    assert!(status.success(), "{status}");
+    assert_no_trace(&world, &running);
+}
+
+fn cleanup_after_sigkill_removes_every_trace(hook: Hook) {
+    let mut world = World::usual(hook);
+    let running = running(&mut world);
+    world.process().kill().unwrap();
+    let cleanup = world.blixt(&["cleanup"]);
+    assert!(cleanup.status.success(), "{}", String::from_utf8_lossy(&cleanup.stderr));
+    assert_no_trace(&world, &running);
+    // Twice does no harm.
+    assert!(world.blixt(&["cleanup"]).status.success());
+}
+
+#[test]
+fn a_second_instance_in_the_same_namespace_is_refused() {
+    let world = World::usual(Hook::Tc);
+    let directory = world.directory();
+    let second = world.blixt(&["run", "--listen", "off", "-f", directory.to_str().unwrap()]);
+    let words = String::from_utf8_lossy(&second.stderr);
+    assert_eq!(second.status.code(), Some(3), "{words}");
+    assert!(words.contains("already"), "{words}");
+    assert_eq!(world.dial(Protocol::Tcp, Family::V4, 10).answered(), 10);
+}
+
+/// The programs of the running instance, which are in the kernel's list.
+fn running(world: &mut World) -> BTreeSet<u32> {
+    let held = world.programs();
+    let listed = programs().unwrap();
+    assert!(!held.is_empty() && held.iter().all(|id| listed.contains_key(id)), "{held:?} of {listed:?}");
+    assert!(!world.pins().is_empty(), "nothing is pinned while blixt runs");
+    assert_eq!(world.dial(Protocol::Tcp, Family::V4, 5).answered(), 5);
+    held
+}
+
+fn assert_no_trace(world: &World, held: &BTreeSet<u32>) {
+    assert_eq!(world.pins(), BTreeSet::new());
+    // The kernel frees a program some milliseconds after its last user.
+    until("its programs are gone from the kernel", || {
+        let left = programs().unwrap();
+        held.iter().all(|id| !left.contains_key(id))
+    });
+    let links = world.lab.balancer.output(std::process::Command::new("ip").args(["-d", "link"])).unwrap();
+    assert!(!links.contains("xdp"), "{links}");
+    assert_eq!(world.dial(Protocol::Tcp, Family::V4, 2).answered(), 0, "somebody still balances");
+}

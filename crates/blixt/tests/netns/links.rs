@@ -1,0 +1,178 @@
+//! Neighbours, devices and routes that come, go and change; addresses on the link.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use blixt_lab::{Busy, Family, Lab, PacketSocket, Protocol, address, tally};
+
+use crate::changes::assert_unharmed;
+use crate::frames::WAIT;
+use crate::manifests::{Manifests, PORT, Service};
+use crate::world::{Hook, World, at, until, vip};
+
+on_both_hooks!(
+    an_owned_address_on_the_link_is_answered_for_and_announced,
+    a_backend_that_changes_its_mac_address_is_found_again,
+    a_device_that_is_removed_and_made_anew_is_used_again,
+    an_interface_that_goes_down_and_up_is_used_again,
+    a_route_that_changes_is_followed,
+    a_client_that_changes_its_mac_address_gets_its_answers,
+);
+
+/// A host number in the client's network that nobody has.
+const FREE: u8 = 100;
+
+fn an_owned_address_on_the_link_is_answered_for_and_announced(hook: Hook) {
+    let mut manifests = Manifests::usual();
+    let free = Family::ALL.map(|family| address(family, 0, FREE));
+    manifests.gateways[0].addresses = free.to_vec();
+    let mut world = World::idle(hook, manifests);
+    let socket = PacketSocket::open(&world.lab.client, "eth0").unwrap();
+    world.start();
+    for address in free {
+        let announced = socket.receive_if(WAIT, |frame| announces(frame, address)).unwrap();
+        assert!(announced.is_some(), "{address} was not announced");
+    }
+    for address in free {
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            let tally = tally(&world.lab.client, protocol, at(address, PORT), 20);
+            assert_eq!(tally.answered(), 20, "{protocol} {address}: {tally:?}");
+        }
+    }
+    // And it goes with its Gateway: whoever takes it next is not disturbed.
+    world.change(|manifests| manifests.gateways.clear());
+    world.lab.client.ip("neigh flush dev eth0").unwrap();
+    until("nobody answers for the address any more", || {
+        let _ = world.lab.client.ip("neigh flush dev eth0");
+        tally(&world.lab.client, Protocol::Udp, at(free[0], PORT), 1).answered() == 0
+    });
+}
+
+fn a_backend_that_changes_its_mac_address_is_found_again(hook: Hook) {
+    let world = World::with(hook, only_one());
+    let busy = Busy::start(&world.lab.client, vip(Family::V4), 5, PAUSE).unwrap();
+    let backend = &world.lab.backends[0];
+    // The kernel tells the neighbours by gratuitous ARP and NDP, as it does on a take-over.
+    backend.sysctl("net/ipv4/conf/eth0/arp_notify", "1").unwrap();
+    backend.sysctl("net/ipv6/conf/eth0/ndisc_notify", "1").unwrap();
+    backend.ip("link set eth0 address 02:00:00:00:be:01").unwrap();
+    for family in Family::ALL {
+        until("the backend answers at its new address", || {
+            world.dial(Protocol::Udp, family, 1).answered() == 1
+        });
+    }
+    let before = busy.now();
+    until("connections go on", || {
+        busy.now().iter().zip(&before).all(|(now, before)| now.messages > before.messages + 2)
+    });
+    assert_unharmed(&busy.finish());
+}
+
+fn a_client_that_changes_its_mac_address_gets_its_answers(hook: Hook) {
+    let world = World::usual(hook);
+    let busy = Busy::start(&world.lab.client, vip(Family::V6), 5, PAUSE).unwrap();
+    world.lab.client.ip("link set eth0 address 02:00:00:00:c1:02").unwrap();
+    let before = busy.now();
+    until("connections go on", || {
+        busy.now().iter().zip(&before).all(|(now, before)| now.messages > before.messages + 2)
+    });
+    assert_unharmed(&busy.finish());
+}
+
+fn a_device_that_is_removed_and_made_anew_is_used_again(hook: Hook) {
+    let mut world = World::with(hook, only_one());
+    for network in [1, 0] {
+        world.lab.disconnect(network).unwrap();
+        world.lab.connect(network).unwrap();
+        for family in Family::ALL {
+            until("new connections get through", || world.dial(Protocol::Udp, family, 1).answered() == 1);
+            let tally = world.dial(Protocol::Tcp, family, 10);
+            assert_eq!(tally.answered(), 10, "{family:?}: {tally:?}");
+        }
+    }
+}
+
+fn an_interface_that_goes_down_and_up_is_used_again(hook: Hook) {
+    let world = World::with(hook, only_one());
+    let busy = Busy::start(&world.lab.client, vip(Family::V4), 5, PAUSE).unwrap();
+    for network in [0, 1] {
+        let device = Lab::device(network);
+        world.lab.balancer.ip(&format!("link set {device} down")).unwrap();
+        // IPv6 addresses go when a device goes down, and stay away; IPv4 ones stay.
+        let line =
+            format!("addr replace {}/64 dev {device} nodad", address(Family::V6, network, Lab::BALANCER));
+        world.lab.balancer.ip(&format!("link set {device} up\n{line}")).unwrap();
+        for family in Family::ALL {
+            until("new connections get through", || world.dial(Protocol::Udp, family, 1).answered() == 1);
+            let tally = world.dial(Protocol::Tcp, family, 10);
+            assert_eq!(tally.answered(), 10, "{family:?}: {tally:?}");
+        }
+    }
+    assert_unharmed(&busy.finish());
+}
+
+fn a_route_that_changes_is_followed(hook: Hook) {
+    let mut world = World::idle(hook, only_one());
+    // An address that backend 2 has too: whoever the route names answers.
+    let elsewhere = Family::ALL.map(|family| address(family, 50, Lab::OTHER));
+    let mut servers = Vec::new();
+    for (machine, name) in world.lab.backends[..2].iter().zip(["first", "second"]) {
+        machine
+            .ip(&format!("addr add {}/32 dev lo\naddr add {}/128 dev lo nodad", elsewhere[0], elsewhere[1]))
+            .unwrap();
+        let sockets = elsewhere.map(|address| at(address, crate::manifests::TARGET));
+        servers.push(blixt_lab::Server::start(machine, name, &sockets).unwrap());
+    }
+    let route = |world: &World, verb: &str, network: u8| {
+        for (family, elsewhere) in Family::ALL.into_iter().zip(elsewhere) {
+            let via = address(family, network, Lab::OTHER);
+            world.lab.balancer.ip(&format!("route {verb} {elsewhere} via {via}")).unwrap();
+        }
+    };
+    route(&world, "add", 1);
+    world.change(|manifests| {
+        manifests.services[0].endpoints = elsewhere
+            .map(|address| crate::manifests::Endpoint { address, state: crate::manifests::State::Ready })
+            .to_vec();
+    });
+    world.start();
+    for family in Family::ALL {
+        assert_eq!(world.dial(Protocol::Tcp, family, 5).of("first"), 5);
+    }
+    route(&world, "replace", 2);
+    for family in Family::ALL {
+        until("new connections take the new route", || {
+            world.dial(Protocol::Tcp, family, 1).of("second") == 1
+        });
+        assert_eq!(world.dial(Protocol::Udp, family, 5).of("second"), 5);
+    }
+}
+
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// The usual manifests with backend 1 alone.
+fn only_one() -> Manifests {
+    let mut manifests = Manifests::usual();
+    manifests.services = vec![Service::new("web", &[1])];
+    manifests
+}
+
+/// Whether a frame is an unsolicited ARP or neighbour advertisement of an address, to all.
+fn announces(frame: &[u8], address: IpAddr) -> bool {
+    match address {
+        // To all, ARP, sender address at 28.
+        IpAddr::V4(address) => {
+            frame.starts_with(&[0xff; 6])
+                && frame.get(12..14) == Some(&[0x08, 0x06])
+                && frame.get(28..32) == Some(&address.octets())
+        }
+        // To all nodes, IPv6, ICMPv6 neighbour advertisement (136), target address at 62.
+        IpAddr::V6(address) => {
+            frame.starts_with(&[0x33, 0x33])
+                && frame.get(12..14) == Some(&[0x86, 0xdd])
+                && frame.get(20) == Some(&58)
+                && frame.get(54) == Some(&136)
+                && frame.get(62..78) == Some(&address.octets())
+        }
+    }
+}
