@@ -1,0 +1,74 @@
+//! Packets of our own, each made in place out of the packet that it answers.
+//!
+//! What is answered is cut short and room is made in front of it, so nothing is ever copied. An answer goes back by
+//! the link and to the MAC address that the packet came from, from the very address that it was sent to: no other
+//! address of the machine shows.
+
+mod echo;
+mod report;
+mod reset;
+
+pub(crate) use echo::echo;
+
+use crate::abi::FlowKey;
+use crate::address::Address;
+use crate::checksum::Delta;
+use crate::headers::{Headers, TCP};
+use crate::icmp::Icmp;
+use crate::packet::Packet;
+use crate::state::State;
+use crate::{DropReason, Refusal, Verdict};
+
+/// Tells the sender of a TCP or UDP packet that it is not sent on, where the reason is one to tell: a connection that
+/// nobody takes (RST, or "port unreachable"), or a packet that cannot go on (an ICMP error).
+#[inline(always)]
+pub fn answer<A: Icmp, P: Packet, S: State<A>>(
+    pkt: &mut P,
+    state: &S,
+    headers: &Headers<A>,
+    refusal: &Refusal,
+) -> Verdict {
+    let is_tcp = headers.protocol() == TCP;
+    let made = match refusal.reason {
+        DropReason::Refused | DropReason::BackendGone if is_tcp => {
+            reset::reset(pkt, state, headers, refusal.reason)
+        }
+        DropReason::Refused | DropReason::TtlExceeded | DropReason::TooBig => {
+            report::report(pkt, state, headers, refusal)
+        }
+        reason => Err(reason),
+    };
+    match made {
+        Ok(()) => Verdict::Answer(Some(refusal.reason)),
+        Err(reason) => Verdict::Drop(reason),
+    }
+}
+
+/// The packet may be answered: it was sent by one machine to one machine, in a frame for one machine, and it has its
+/// transport header (RFC 1122, section 3.2.2; RFC 4443, section 2.4).
+#[inline(always)]
+fn is_answerable<A: Address, P: Packet>(pkt: &P, headers: &Headers<A>) -> Result<bool, DropReason> {
+    let [first]: [u8; 1] = pkt.read(0)?;
+    Ok(first & GROUP_MAC == 0
+        && !headers.part.is_later()
+        && headers.key.source.is_host()
+        && headers.key.destination.is_host())
+}
+
+/// Sends the frame back to whom it came from.
+#[inline(always)]
+fn turn_frame<P: Packet>(pkt: &mut P) -> Result<(), DropReason> {
+    let [a, b, c, d, e, f, g, h, i, j, k, l]: [u8; 12] = pkt.read(0)?;
+    pkt.write(0, [g, h, i, j, k, l, a, b, c, d, e, f])
+}
+
+/// The sum of the pseudo header of a packet between the addresses of `key`, whichever of them sends it.
+#[inline(always)]
+pub(crate) fn pseudo_header<A: Address>(key: &FlowKey<A>, protocol: u8, length: u32) -> Delta {
+    key.destination.sum(key.source.sum(Delta::default())).add((protocol as u32).to_be()).add(length.to_be())
+}
+
+/// Hops that an answer may take: Linux' default.
+pub(crate) const HOPS: u8 = 64;
+/// The first byte of a MAC address that names a group of machines.
+const GROUP_MAC: u8 = 1;

@@ -1,0 +1,51 @@
+//! Fragments: only the first part of a packet has ports, the table `FRAGMENTS_*` lends them to the others.
+//!
+//! Parts are translated one by one, never put together: the receiver does that. A part that says other than what the
+//! first one said is refused, since the receiver might put together what no rule here has seen (RFC 1858, RFC 3128,
+//! RFC 5722).
+
+use crate::DropReason;
+use crate::abi::Fragment;
+use crate::address::Address;
+use crate::headers::Headers;
+use crate::state::State;
+
+/// Seconds that the parts of a packet may take: as long as Linux keeps the parts of an IPv4 packet.
+const LIFETIME: u32 = 30;
+/// The shortest transport header: a first part without one is not honest.
+const SHORTEST: u32 = 8;
+
+/// Gives a part of a TCP or UDP packet its ports.
+#[inline(always)]
+pub fn admit<A: Address, S: State<A>>(state: &S, headers: &mut Headers<A>) -> Result<(), DropReason> {
+    if headers.part.is_later() {
+        headers.key.ports = recall(state, headers)?;
+    } else if headers.payload() < SHORTEST {
+        return Err(DropReason::FragmentOverlap);
+    }
+    Ok(())
+}
+
+/// Remembers the ports of a first part that is ours; anything else is no matter.
+#[inline(always)]
+pub fn remember<A: Address, S: State<A>>(state: &S, headers: &Headers<A>) {
+    if headers.part.more && !headers.part.is_later() {
+        let fragment = Fragment { ports: headers.key.ports, end: headers.payload(), seen: state.now() };
+        state.set_fragment(&headers.fragment_key(), &fragment);
+    }
+}
+
+/// The ports of a later part. Whether it is ours to drop if they are unknown, the caller must say.
+#[inline(always)]
+pub fn recall<A: Address, S: State<A>>(state: &S, headers: &Headers<A>) -> Result<[u16; 2], DropReason> {
+    let Some(fragment) = state.fragment(&headers.fragment_key()) else {
+        return Err(DropReason::FragmentUnknown);
+    };
+    if state.now().wrapping_sub(fragment.seen) > LIFETIME {
+        return Err(DropReason::FragmentUnknown);
+    }
+    if headers.part.offset < fragment.end {
+        return Err(DropReason::FragmentOverlap);
+    }
+    Ok(fragment.ports)
+}
