@@ -1,7 +1,7 @@
 //! Does the steps of a plan.
 
 use std::collections::BTreeSet;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::Context;
 
@@ -40,7 +40,8 @@ fn packages(names: &BTreeSet<&str>) -> anyhow::Result<()> {
     let mut install = as_root("env");
     install.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "--yes", "--quiet=2"]);
     install.args(["--no-install-recommends", "-o", "Dpkg::Use-Pty=0"]).args(names);
-    succeed(&mut install)
+    // What each package says is of no use here; what goes wrong is on stderr.
+    succeed(install.stdout(Stdio::null()))
 }
 
 fn rust_source(toolchain: &str, whole: bool) -> anyhow::Result<()> {

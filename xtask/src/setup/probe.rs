@@ -27,7 +27,7 @@ pub fn probe() -> Machine {
         llvm: std::env::var_os("LLVM_SYS_221_PREFIX").is_some()
             || output(Command::new("llvm-config").arg("--version"))
                 .is_some_and(|text| major(&text) == Some(LLVM)),
-        object: std::env::var_os("BLIXT_EBPF_OBJECT").is_some(),
+        object: std::env::var_os("BLIXT_EBPF_OBJECT").is_some_and(|path| !path.is_empty()),
         wanted: std::env::var("BLIXT_BPF_COMPILER").ok().map(|name| match name.as_str() {
             "debian" => Compiler::Debian,
             _ => Compiler::Nightly(name),
