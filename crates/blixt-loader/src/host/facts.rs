@@ -1,0 +1,222 @@
+//! Everything that is known of the machine, and what follows from it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::time::Instant;
+
+use blixt_core::host::{Device, Host, Path};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
+use netlink_packet_route::link::LinkMessage;
+
+use super::link::{Link, LinkKind, link};
+use super::neighbour::{Neighbour, NeighbourKey};
+use super::netlink::Asker;
+use super::{HostError, Interest, Observation, neighbour, xdp};
+
+/// What netlink said last.
+#[derive(Default)]
+pub(super) struct Facts {
+    pub(super) links: BTreeMap<u32, Link>,
+    pub(super) addresses: Vec<LocalAddress>,
+    pub(super) paths: BTreeMap<IpAddr, Path>,
+    /// Sources of the default routes.
+    pub(super) primary: Vec<IpAddr>,
+    pub(super) neighbours: HashMap<NeighbourKey, Neighbour>,
+}
+
+/// An address of a device.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct LocalAddress {
+    device: u32,
+    address: IpAddr,
+    prefix_length: u8,
+    scope: AddressScope,
+}
+
+impl Facts {
+    /// Devices and their addresses.
+    pub(super) fn ask_links(&mut self, asker: &mut Asker) -> Result<(), HostError> {
+        let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        self.links = asker
+            .dump("list devices", request)?
+            .iter()
+            .filter_map(|message| match message {
+                RouteNetlinkMessage::NewLink(message) => link(message),
+                _ => None,
+            })
+            .map(|link| (link.ifindex, link))
+            .collect();
+        for ifindex in xdp::targets() {
+            if let Some(link) = self.links.get_mut(&ifindex) {
+                link.xdp_target = true;
+            }
+        }
+        let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+        self.addresses = asker
+            .dump("list addresses", request)?
+            .iter()
+            .filter_map(|message| match message {
+                RouteNetlinkMessage::NewAddress(message) => local_address(message),
+                _ => None,
+            })
+            .collect();
+        Ok(())
+    }
+
+    /// All neighbours.
+    pub(super) fn ask_neighbours(&mut self, asker: &mut Asker, now: Instant) -> Result<(), HostError> {
+        let messages = neighbour::dump(asker)?;
+        let mut known = std::mem::take(&mut self.neighbours);
+        for message in &messages {
+            if let Some(key) = neighbour::key(message) {
+                let neighbour = neighbour::neighbour(message, known.remove(&key).as_ref(), now);
+                self.neighbours.insert(key, neighbour);
+            }
+        }
+        for (key, neighbour) in known {
+            if neighbour.mac(now).is_some() {
+                self.neighbours.insert(key, neighbour.gone(now));
+            }
+        }
+        Ok(())
+    }
+
+    /// The neighbours that frames for the backends go to.
+    pub(super) fn next_hops(&self) -> BTreeSet<NeighbourKey> {
+        let resolvable = |path: &&Path| {
+            !path.local
+                && self.links.get(&path.device).is_some_and(|link| link.up && link.arp && link.ethernet)
+        };
+        self.paths.values().filter(resolvable).map(|path| (path.device, path.next_hop)).collect()
+    }
+
+    /// What all of it means for who asked.
+    pub(super) fn observation(
+        &self,
+        node: &str,
+        interest: &Interest,
+        followed: u64,
+        now: Instant,
+    ) -> Observation {
+        let addresses: BTreeSet<IpAddr> = self.addresses.iter().map(|local| local.address).collect();
+        let on_link = interest
+            .addresses
+            .iter()
+            .filter(|address| !addresses.contains(address))
+            .filter_map(|address| Some((*address, self.on_link(*address)?)))
+            .collect();
+        let devices = self
+            .links
+            .values()
+            .filter(|link| link.kind != LinkKind::Loopback)
+            .map(|link| {
+                let Link { ifindex, name, mac, mtu, xdp_target, .. } = link.clone();
+                (ifindex, Device { name, mac, mtu, xdp_target })
+            })
+            .collect();
+        let neighbours = self
+            .next_hops()
+            .into_iter()
+            .filter_map(|key| Some((key, self.neighbours.get(&key)?.mac(now)?)))
+            .collect();
+        let host = Host {
+            name: node.to_owned(),
+            addresses,
+            devices,
+            paths: self.paths.clone(),
+            on_link,
+            neighbours,
+        };
+        Observation { host, links: self.links.clone(), primary: self.primary(), followed }
+    }
+
+    /// The device with the smallest subnet that holds the address, where neighbours ask for it.
+    fn on_link(&self, address: IpAddr) -> Option<u32> {
+        self.addresses
+            .iter()
+            .filter(|local| contains(local, address))
+            .filter(|local| {
+                self.links.get(&local.device).is_some_and(|link| link.up && link.arp && link.ethernet)
+            })
+            .max_by_key(|local| (local.prefix_length, std::cmp::Reverse(local.device)))
+            .map(|local| local.device)
+    }
+
+    fn primary(&self) -> Vec<IpAddr> {
+        let first_global = |is_v4: bool| {
+            let carried = |local: &&LocalAddress| {
+                self.links.get(&local.device).is_some_and(|link| link.up && link.kind != LinkKind::Loopback)
+            };
+            self.addresses
+                .iter()
+                .filter(carried)
+                .filter(|local| local.scope == AddressScope::Universe && local.address.is_ipv4() == is_v4)
+                .min_by_key(|local| local.device)
+                .map(|local| local.address)
+        };
+        let of_default =
+            |is_v4: bool| self.primary.iter().copied().find(|address| address.is_ipv4() == is_v4);
+        [true, false]
+            .into_iter()
+            .filter_map(|is_v4| of_default(is_v4).or_else(|| first_global(is_v4)))
+            .collect()
+    }
+}
+
+fn local_address(message: &AddressMessage) -> Option<LocalAddress> {
+    let mut address = None;
+    for attribute in &message.attributes {
+        match attribute {
+            // Of a point-to-point device `Address` is the other end.
+            AddressAttribute::Local(local) => address = Some(*local),
+            AddressAttribute::Address(other) => address = address.or(Some(*other)),
+            _ => {}
+        }
+    }
+    Some(LocalAddress {
+        device: message.header.index,
+        address: address?,
+        prefix_length: message.header.prefix_len,
+        scope: message.header.scope,
+    })
+}
+
+fn contains(local: &LocalAddress, address: IpAddr) -> bool {
+    let (own, other, bits) = match (local.address, address) {
+        (IpAddr::V4(own), IpAddr::V4(other)) => (own.to_bits().into(), other.to_bits().into(), 32),
+        (IpAddr::V6(own), IpAddr::V6(other)) => (own.to_bits(), other.to_bits(), 128),
+        _ => return false,
+    };
+    let host_bits = bits - u32::from(local.prefix_length).min(bits);
+    let network = |address: u128| address.checked_shr(host_bits).unwrap_or(0);
+    // A subnet of one address has no neighbours.
+    host_bits > 0 && network(own) == network(other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subnet_contains_its_addresses() {
+        for (local, prefix_length, address, expected) in [
+            ("192.0.2.1", 24, "192.0.2.200", true),
+            ("192.0.2.1", 24, "192.0.3.1", false),
+            ("192.0.2.1", 32, "192.0.2.1", false),
+            ("192.0.2.1", 0, "10.0.0.1", true),
+            ("2001:db8::1", 64, "2001:db8::ffff:1", true),
+            ("2001:db8::1", 64, "2001:db8:0:1::1", false),
+            ("2001:db8::1", 0, "::2", true),
+            ("192.0.2.1", 0, "2001:db8::1", false),
+        ] {
+            let local = LocalAddress {
+                device: 1,
+                address: local.parse().unwrap(),
+                prefix_length,
+                scope: AddressScope::Universe,
+            };
+            assert_eq!(contains(&local, address.parse().unwrap()), expected, "{local:?} {address}");
+        }
+    }
+}

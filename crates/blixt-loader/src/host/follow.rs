@@ -1,0 +1,319 @@
+//! The loop of the thread: hear what changed, ask what is stale, publish what follows.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io::Read;
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_sys::constants::NETLINK_ROUTE;
+use tokio::sync::watch;
+use tracing::{debug, info, warn};
+
+use super::facts::Facts;
+use super::neighbour::{self, KEEP_LOST, NeighbourKey};
+use super::netlink::{Asker, Heard, Listener};
+use super::watcher::{Wanted, lock};
+use super::{HostError, Interest, Observation, path};
+
+/// Changes come in swarms: after the first, this long a silence ends one ...
+const SILENCE: Duration = Duration::from_millis(3);
+/// ... or this much time.
+const SWARM: Duration = Duration::from_millis(20);
+/// Everything is asked anew, whatever was heard.
+const SLOW_PASS: Duration = Duration::from_secs(60);
+/// A neighbour that the kernel does not keep although it was asked to (before 5.16) is asked for again.
+const ASK_AGAIN: Duration = Duration::from_secs(15);
+/// After a failure.
+const RETRY: Duration = Duration::from_secs(1);
+/// Looking paths up takes at most one part in so many of the time.
+const REST: u32 = 4;
+
+/// The thread's state.
+pub(super) struct Follower {
+    node: String,
+    wanted: Arc<Mutex<Wanted>>,
+    wake: UnixStream,
+    observations: watch::Sender<Arc<Observation>>,
+    asker: Asker,
+    listener: Listener,
+    facts: Facts,
+    /// What the paths were looked up for.
+    interest: Arc<Interest>,
+    followed: u64,
+    stale: Stale,
+    asked: HashMap<NeighbourKey, Instant>,
+    last_pass: Instant,
+    paths_not_before: Instant,
+}
+
+/// What must be asked anew.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+struct Stale {
+    links: bool,
+    paths: bool,
+    neighbours: bool,
+}
+
+const ALL: Stale = Stale { links: true, paths: true, neighbours: true };
+
+impl Follower {
+    /// With the first look at the machine.
+    pub(super) fn new(
+        node: String,
+        wanted: Arc<Mutex<Wanted>>,
+        wake: UnixStream,
+        observations: watch::Sender<Arc<Observation>>,
+    ) -> Result<Self, HostError> {
+        let now = Instant::now();
+        let mut follower = Self {
+            node,
+            wanted,
+            wake,
+            observations,
+            // First the ears, then the questions: nothing is missed in between.
+            listener: Listener::open()?,
+            asker: Asker::open(NETLINK_ROUTE)?,
+            facts: Facts::default(),
+            interest: Arc::default(),
+            followed: 0,
+            stale: ALL,
+            asked: HashMap::new(),
+            last_pass: now,
+            paths_not_before: now,
+        };
+        follower.refresh()?;
+        follower.publish();
+        Ok(follower)
+    }
+
+    pub(super) fn run(mut self) {
+        loop {
+            let wanted = lock(&self.wanted).clone();
+            if wanted.stop {
+                return;
+            }
+            if let Err(error) = self.step(&wanted) {
+                warn!(%error, "the machine cannot be followed for now");
+                std::thread::sleep(RETRY);
+                self.reopen();
+            }
+        }
+    }
+
+    fn step(&mut self, wanted: &Wanted) -> Result<(), HostError> {
+        if wanted.number != self.followed {
+            self.take_interest(wanted)?;
+        }
+        if self.last_pass.elapsed() >= SLOW_PASS {
+            self.stale = ALL;
+        }
+        self.refresh()?;
+        self.publish();
+        self.wait()
+    }
+
+    /// Looks up only what is new: a backend more costs one question.
+    fn take_interest(&mut self, wanted: &Wanted) -> Result<(), HostError> {
+        let fresh: Vec<IpAddr> =
+            wanted.interest.backends.difference(&self.interest.backends).copied().collect();
+        let found = path::paths(&mut self.asker, &fresh, &self.facts.links)?;
+        self.facts.paths.retain(|address, _| wanted.interest.backends.contains(address));
+        self.facts.paths.extend(found);
+        self.interest = Arc::clone(&wanted.interest);
+        self.followed = wanted.number;
+        self.tend_neighbours()
+    }
+
+    fn refresh(&mut self) -> Result<(), HostError> {
+        let now = Instant::now();
+        if self.stale == ALL {
+            self.last_pass = now;
+        }
+        if std::mem::take(&mut self.stale.links) {
+            self.facts.ask_links(&mut self.asker)?;
+            self.stale.paths = true;
+        }
+        if self.stale.paths && now >= self.paths_not_before {
+            let backends: Vec<IpAddr> = self.interest.backends.iter().copied().collect();
+            self.facts.paths = path::paths(&mut self.asker, &backends, &self.facts.links)?;
+            self.facts.primary = path::primary(&mut self.asker, &self.facts.links)?;
+            self.stale.paths = false;
+            self.paths_not_before = Instant::now() + now.elapsed() * REST;
+        }
+        if std::mem::take(&mut self.stale.neighbours) {
+            self.facts.ask_neighbours(&mut self.asker, now)?;
+        }
+        self.tend_neighbours()
+    }
+
+    /// Has the kernel keep the neighbours that are needed, and no others.
+    fn tend_neighbours(&mut self) -> Result<(), HostError> {
+        if self.followed == 0 {
+            // Nobody said yet what is needed: what an earlier process had kept may be.
+            return Ok(());
+        }
+        let now = Instant::now();
+        let needed = self.facts.next_hops();
+        self.asked.retain(|key, asked| needed.contains(key) && now.duration_since(*asked) < ASK_AGAIN);
+        let missing: Vec<NeighbourKey> = needed
+            .iter()
+            .filter(|key| !self.facts.neighbours.get(key).is_some_and(|neighbour| neighbour.kept))
+            .filter(|key| !self.asked.contains_key(key))
+            .copied()
+            .collect();
+        for (key, answer) in missing.iter().zip(neighbour::keep(&mut self.asker, &missing)?) {
+            self.asked.insert(*key, now);
+            if let Err(code) = answer {
+                let error = std::io::Error::from_raw_os_error(code);
+                debug!(device = key.0, address = %key.1, %error, "the kernel does not keep a neighbour");
+            }
+        }
+        self.release(&needed)
+    }
+
+    fn release(&mut self, needed: &BTreeSet<NeighbourKey>) -> Result<(), HostError> {
+        let idle: Vec<NeighbourKey> = self
+            .facts
+            .neighbours
+            .iter()
+            .filter(|(key, neighbour)| neighbour.ours && neighbour.kept && !needed.contains(key))
+            .map(|(key, _)| *key)
+            .collect();
+        neighbour::release(&mut self.asker, &idle)?;
+        for key in &idle {
+            if let Some(neighbour) = self.facts.neighbours.get_mut(key) {
+                neighbour.kept = false;
+            }
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self) {
+        if self.stale.paths {
+            // Half of an answer would lead nowhere.
+            return;
+        }
+        let observation = self.facts.observation(&self.node, &self.interest, self.followed, Instant::now());
+        self.observations.send_if_modified(|last| {
+            let changed = **last != observation;
+            if changed {
+                *last = Arc::new(observation);
+            }
+            changed
+        });
+    }
+
+    /// Until something changed and its swarm is over, or something is due.
+    fn wait(&mut self) -> Result<(), HostError> {
+        let due = self.due();
+        let mut until = due;
+        let mut swarm: Option<Instant> = None;
+        loop {
+            let now = Instant::now();
+            if now >= until {
+                return Ok(());
+            }
+            let wires = [self.wake.as_raw_fd(), self.listener.as_raw_fd()];
+            let [woken, heard] = poll(wires, until - now);
+            if woken {
+                while (&self.wake).read(&mut [0; 64]).is_ok_and(|read| read > 0) {}
+                return self.hear_all();
+            }
+            if heard {
+                self.hear_all()?;
+                let end = *swarm.get_or_insert(now + SWARM);
+                until = (Instant::now() + SILENCE).min(end);
+            }
+        }
+    }
+
+    /// When there is something to do without anybody saying so.
+    fn due(&self) -> Instant {
+        let mut due = self.last_pass + SLOW_PASS;
+        if self.stale.paths {
+            due = due.min(self.paths_not_before);
+        }
+        let needed = self.facts.next_hops();
+        for key in &needed {
+            match self.facts.neighbours.get(key) {
+                Some(neighbour) if neighbour.mac.is_some() => {
+                    let expiry = neighbour.lost.map(|lost| lost + KEEP_LOST);
+                    due = expiry
+                        .filter(|expiry| *expiry > Instant::now())
+                        .map_or(due, |expiry| due.min(expiry));
+                }
+                _ => {}
+            }
+        }
+        self.asked.values().map(|asked| *asked + ASK_AGAIN).fold(due, Instant::min)
+    }
+
+    fn hear_all(&mut self) -> Result<(), HostError> {
+        loop {
+            match self.listener.hear()? {
+                Heard::Nothing => return Ok(()),
+                Heard::Lost => {
+                    info!(
+                        "the kernel's notifications came faster than they were read: asking everything anew"
+                    );
+                    self.stale = ALL;
+                }
+                Heard::Changes(changes) => changes.iter().for_each(|change| self.note(change)),
+            }
+        }
+    }
+
+    fn note(&mut self, change: &RouteNetlinkMessage) {
+        let now = Instant::now();
+        match change {
+            RouteNetlinkMessage::NewNeighbour(message) => {
+                if let Some(key) = neighbour::key(message) {
+                    let known = self.facts.neighbours.get(&key);
+                    let neighbour = neighbour::neighbour(message, known, now);
+                    self.facts.neighbours.insert(key, neighbour);
+                }
+            }
+            RouteNetlinkMessage::DelNeighbour(message) => {
+                if let Some(key) = neighbour::key(message) {
+                    self.asked.remove(&key);
+                    match self.facts.neighbours.remove(&key) {
+                        Some(known) if known.mac(now).is_some() => {
+                            self.facts.neighbours.insert(key, known.gone(now));
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            RouteNetlinkMessage::NewLink(_)
+            | RouteNetlinkMessage::DelLink(_)
+            | RouteNetlinkMessage::NewAddress(_)
+            | RouteNetlinkMessage::DelAddress(_) => self.stale.links = true,
+            _ => self.stale.paths = true,
+        }
+    }
+
+    fn reopen(&mut self) {
+        self.stale = ALL;
+        match (Listener::open(), Asker::open(NETLINK_ROUTE)) {
+            (Ok(listener), Ok(asker)) => {
+                self.listener = listener;
+                self.asker = asker;
+            }
+            (Err(error), _) | (_, Err(error)) => warn!(%error, "netlink cannot be opened again"),
+        }
+    }
+}
+
+/// Which of the descriptors can be read.
+fn poll(descriptors: [RawFd; 2], timeout: Duration) -> [bool; 2] {
+    let mut polled = descriptors.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
+    // Rounded up: a timeout of 0 would spin until the time is reached.
+    let milliseconds = timeout.as_micros().div_ceil(1000).try_into().unwrap_or(i32::MAX);
+    // SAFETY: the pointer and the length are those of an array that lives through the call.
+    unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, milliseconds) };
+    polled.map(|descriptor| descriptor.revents != 0)
+}
