@@ -64,3 +64,57 @@ pub fn describe(command: &Command) -> String {
         .collect::<Vec<_>>()
         .join(" ")
 }
+
+/// Kills a process and all that it started, if they still have it as an ancestor.
+pub fn kill_tree(id: u32) {
+    let mut ids = vec![id];
+    let parents = parents();
+    let mut at = 0;
+    while at < ids.len() {
+        let children = parents.iter().filter(|(_, parent)| *parent == ids[at]).map(|(child, _)| *child);
+        ids.extend(children.collect::<Vec<_>>());
+        at += 1;
+    }
+    let ids = ids.iter().map(ToString::to_string);
+    output(as_root("kill").arg("-KILL").args(ids));
+}
+
+/// Every process, with its parent.
+fn parents() -> Vec<(u32, u32)> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| {
+            let id = entry.file_name().to_str()?.parse().ok()?;
+            let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+            // The name before it is in parentheses and may hold anything.
+            let parent = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?;
+            Some((id, parent))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_killed_with_what_it_started() {
+        let mut shell = Command::new("sh");
+        let mut shell = shell.args(["-c", "sleep 1000 & wait"]).spawn().expect("sh starts");
+        let child = loop {
+            if let Some((child, _)) = parents().into_iter().find(|(_, parent)| *parent == shell.id()) {
+                break child;
+            }
+        };
+        kill_tree(shell.id());
+        assert!(!shell.wait().expect("it ran").success());
+        let stat = || std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+        for _ in 0..100 {
+            if stat().is_empty() || stat().contains(") Z ") {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        panic!("the child lives on: {}", stat());
+    }
+}

@@ -3,10 +3,11 @@
 //! Beside the outcomes of the tests themselves two things can fail: `docs/tests.md` names a test that did not
 //! pass, or something is left behind on the machine.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, PipeReader, Write};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
-use std::time::Instant;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
@@ -14,7 +15,7 @@ use serde_json::Value;
 use crate::build::build_kernel_program;
 use crate::leftovers::{left_behind, traces};
 use crate::outcome::{Outcome, Outcomes, Prefixes, prefix};
-use crate::process::{cargo, is_root};
+use crate::process::{cargo, is_root, kill_tree};
 use crate::proof::{Proofs, parse, unproved};
 use crate::setup::{self, Purpose};
 use crate::{status, workspace};
@@ -140,14 +141,43 @@ fn run_tests(args: &Args, prefixes: &Prefixes, outcomes: &mut Outcomes) -> Resul
     let mut child = command.spawn().context("cargo test: cannot be started")?;
     // It holds the pipe's other end, which would keep us reading.
     drop(command);
+    let lines = lines(reader);
+    let deadline = Instant::now() + LIMIT;
     let mut stdout = std::io::stdout().lock();
-    for line in BufReader::new(reader).split(b'\n') {
-        let line = String::from_utf8_lossy(&line?).into_owned();
-        writeln!(stdout, "{line}")?;
-        outcomes.take(&line, prefixes);
+    loop {
+        match lines.recv_timeout(Duration::from_millis(500)) {
+            Ok(line) => {
+                writeln!(stdout, "{line}")?;
+                outcomes.take(&line, prefixes);
+            }
+            // A process that a test left behind may hold the pipe for ever.
+            Err(RecvTimeoutError::Timeout) if child.try_wait()?.is_none() => {}
+            Err(_) => break,
+        }
+        if Instant::now() > deadline {
+            writeln!(stdout, "the tests take longer than {} minutes: ended", LIMIT.as_secs() / 60)?;
+            kill_tree(child.id());
+            break;
+        }
     }
     outcomes.end();
     Ok(child.wait()?.success())
+}
+
+/// How long all tests together may take: several times what they need.
+const LIMIT: Duration = Duration::from_secs(25 * 60);
+
+/// What comes out of a pipe, line by line.
+fn lines(reader: PipeReader) -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(reader).split(b'\n').map_while(Result::ok) {
+            if sender.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
 }
 
 /// The variable that names the program which cargo runs tests with.
