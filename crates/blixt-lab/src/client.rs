@@ -130,6 +130,16 @@ impl Tally {
         }
     }
 
+    /// Counts another tally in.
+    pub fn add(&mut self, other: Self) {
+        for (backend, count) in other.answers {
+            *self.answers.entry(backend).or_default() += count;
+        }
+        for (failure, count) in other.failures {
+            *self.failures.entry(failure).or_default() += count;
+        }
+    }
+
     /// How many a server answered.
     pub fn of(&self, backend: &str) -> u64 {
         self.answers.get(backend).copied().unwrap_or_default()

@@ -98,7 +98,7 @@ fn the_last_hop_of_a_ttl_is_answered_with_time_exceeded(hook: Hook) {
         udp.connect(vip(family)).unwrap();
         set_ttl(&udp, family, 1);
         udp.send(b"near").unwrap();
-        let answer = socket.receive_if(WAIT, |frame| is_time_exceeded(frame)).unwrap();
+        let answer = socket.receive_if(WAIT, is_time_exceeded).unwrap();
         let answer = answer.unwrap_or_else(|| panic!("{family:?}: no time exceeded"));
         let source = source_of(&answer);
         assert_eq!(source, Some(address(family, 0, Lab::BALANCER)), "{family:?}: answered by {source:?}");

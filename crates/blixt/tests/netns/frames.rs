@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use blixt_lab::{Lab, PacketSocket};
 use etherparse::{
-    Ethernet2Header, IpAuthHeader, IpHeaders, IpNumber, Ipv4Extensions, Ipv4Header, Ipv4Options,
-    Ipv6Extensions, Ipv6FlowLabel, Ipv6Header, Ipv6RawExtHeader, PacketBuilder, SlicedPacket, TransportSlice,
+    IpHeaders, IpNumber, Ipv4Extensions, Ipv4Header, Ipv4Options, Ipv6Extensions, Ipv6FlowLabel, Ipv6Header,
+    Ipv6RawExtHeader, PacketBuilder, SlicedPacket, TransportSlice,
 };
 
 use crate::world::{World, at};
