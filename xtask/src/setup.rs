@@ -52,10 +52,14 @@ pub fn run(args: &Args) -> Result<()> {
 pub fn prepare(purpose: Purpose, yes: bool) -> Result<Option<Compiler>> {
     let mut ruled_out = BTreeSet::new();
     let mut agreed = yes;
+    let mut done = Vec::new();
     loop {
         let plan = plan(&probe::probe(), purpose, &ruled_out)?;
         if plan.steps.is_empty() {
             return Ok(plan.compiler);
+        }
+        if let Some(step) = plan.steps.iter().find(|step| done.contains(*step)) {
+            bail!("{step}: was done and is still missing: is the directory of cargo's programs on the path?");
         }
         eprint!("{}", describe(&plan));
         if !agreed && !ask()? {
@@ -68,6 +72,8 @@ pub fn prepare(purpose: Purpose, yes: bool) -> Result<Option<Compiler>> {
             };
             eprintln!("{way} cannot be had here ({:#}): looking for another", failure.error);
             ruled_out.insert(way);
+        } else {
+            done.extend(plan.steps);
         }
     }
 }
