@@ -4,28 +4,86 @@
 #![no_std]
 #![no_main]
 
+mod bytes;
 mod maps;
+mod state;
+mod tc;
+mod xdp;
 
-use aya_ebpf::bindings::{TC_ACT_UNSPEC, xdp_action};
+use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action};
+use aya_ebpf::helpers::generated::{bpf_redirect, bpf_redirect_neigh};
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
+use blixt_packet::abi::DEVICE_XDP_TARGET;
+use blixt_packet::{DropReason, Verdict, forward, leave};
+
+use crate::state::{Maps, count_drop, device};
+use crate::tc::Skb;
+use crate::xdp::XdpFrame;
 
 /// Every packet that comes in by a device.
 #[classifier]
-pub fn blixt_ingress(_ctx: TcContext) -> i32 {
-    TC_ACT_UNSPEC
+pub fn blixt_ingress(ctx: TcContext) -> i32 {
+    let mut skb = Skb::new(&ctx);
+    let ifindex = skb.ifindex();
+    tc_action(forward(&mut skb, &Maps::new(&ctx, ifindex)), ifindex)
 }
 
 /// Every packet that leaves by a device; only needed for backends on this machine.
 #[classifier]
-pub fn blixt_egress(_ctx: TcContext) -> i32 {
-    TC_ACT_UNSPEC
+pub fn blixt_egress(ctx: TcContext) -> i32 {
+    let mut skb = Skb::new(&ctx);
+    let ifindex = skb.ifindex();
+    tc_action(leave(&mut skb, &Maps::new(&ctx, ifindex)), ifindex)
 }
 
 /// Every frame that comes in by a device, before the kernel makes anything of it.
 #[xdp]
-pub fn blixt_xdp(_ctx: XdpContext) -> u32 {
-    xdp_action::XDP_PASS
+pub fn blixt_xdp(ctx: XdpContext) -> u32 {
+    let mut frame = XdpFrame::new(&ctx);
+    let ifindex = frame.ifindex();
+    xdp_action(forward(&mut frame, &Maps::new(&ctx, ifindex)), ifindex)
+}
+
+#[inline(always)]
+fn tc_action(verdict: Verdict, ifindex: u32) -> i32 {
+    if let Some(reason) = verdict.reason() {
+        count_drop(reason);
+    }
+    // SAFETY: the helpers take numbers; without parameters the kernel finds the neighbour by the packet's destination.
+    unsafe {
+        match verdict {
+            Verdict::Pass | Verdict::Deliver => TC_ACT_UNSPEC,
+            Verdict::Send(link) => bpf_redirect(link.ifindex(), 0) as i32,
+            Verdict::Neighbour(to) => bpf_redirect_neigh(to, core::ptr::null_mut(), 0, 0) as i32,
+            Verdict::Answer(_) => bpf_redirect(ifindex, 0) as i32,
+            Verdict::Drop(_) => TC_ACT_SHOT,
+        }
+    }
+}
+
+#[inline(always)]
+fn xdp_action(verdict: Verdict, ifindex: u32) -> u32 {
+    if let Some(reason) = verdict.reason() {
+        count_drop(reason);
+    }
+    match verdict {
+        Verdict::Pass | Verdict::Deliver => xdp_action::XDP_PASS,
+        Verdict::Send(link) if link.ifindex() == ifindex => xdp_action::XDP_TX,
+        Verdict::Send(link)
+            if device(link.ifindex()).is_some_and(|device| device.flags & DEVICE_XDP_TARGET != 0) =>
+        {
+            // SAFETY: the helper takes numbers.
+            unsafe { bpf_redirect(link.ifindex(), 0) as u32 }
+        }
+        // XDP can neither ask for a neighbour nor send where no driver takes its frames.
+        Verdict::Send(_) | Verdict::Neighbour(_) => {
+            count_drop(DropReason::NoWay);
+            xdp_action::XDP_DROP
+        }
+        Verdict::Answer(_) => xdp_action::XDP_TX,
+        Verdict::Drop(_) => xdp_action::XDP_DROP,
+    }
 }
 
 /// Some helpers are for programs of a compatible licence only.

@@ -4,6 +4,9 @@
 //! come from a packet (addresses, ports, MAC addresses) are kept *as they lie in the packet*, loaded with
 //! `from_ne_bytes`; numbers of our own (ids, seconds, counters) are the machine's.
 //!
+//! What the program builds on its stack is aligned to 8 bytes: there the verifier takes no misaligned word, and the
+//! compiler writes two words as one.
+//!
 //! Maps that hold addresses exist twice, once per family, with the suffix `_V4` or `_V6`:
 //!
 //! | map | kind | key | value | written by |
@@ -49,7 +52,7 @@ pub struct V4(pub [u32; 1]);
 pub struct V6(pub [u32; 4]);
 
 /// What is looked up first for every packet: the tuple that the packet itself carries.
-#[repr(C)]
+#[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct FlowKey<A> {
     /// Source address of the packet.
@@ -63,7 +66,7 @@ pub struct FlowKey<A> {
 }
 
 /// What to do with the packets of one direction of a connection.
-#[repr(C)]
+#[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Flow<A> {
     /// Source address to write.
@@ -252,7 +255,7 @@ pub struct Device {
 pub const DEVICE_XDP_TARGET: u16 = 1;
 
 /// What the parts of one fragmented packet have in common.
-#[repr(C)]
+#[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct FragmentKey<A> {
     /// Source address.

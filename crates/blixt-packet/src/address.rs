@@ -3,7 +3,7 @@
 use crate::DropReason;
 use crate::abi::{V4, V6};
 use crate::checksum::Delta;
-use crate::headers::{Headers, Part};
+use crate::headers::{Headers, Part, TCP, UDP};
 use crate::packet::Packet;
 
 /// What differs between IPv4 and IPv6.
@@ -71,11 +71,15 @@ impl Address for V4 {
             return Err(DropReason::BadLength);
         }
         let mut sum = Delta::default().add_all(words);
-        for option in 0..MAX_OPTION_WORDS {
-            if 20 + option * 4 >= length {
-                break;
+        headers.transport = headers.network + 20;
+        if length > 20 {
+            for option in 0..MAX_OPTION_WORDS {
+                if 20 + option * 4 >= length {
+                    break;
+                }
+                sum = sum.add_all(pkt.words::<1>(headers.network + 20 + option * 4)?);
             }
-            sum = sum.add_all(pkt.words::<1>(headers.network + 20 + option * 4)?);
+            headers.transport = headers.network + pkt.forget(length as u32) as usize;
         }
         if sum.fold() != 0xffff {
             return Err(DropReason::BadChecksum);
@@ -91,7 +95,6 @@ impl Address for V4 {
         if headers.total > available {
             return Err(DropReason::Truncated);
         }
-        headers.transport = headers.network + length;
 
         let offset = u16::from_be_bytes([offset_high, offset_low]);
         if offset & (V4_MORE | V4_OFFSET) != 0 {
@@ -176,6 +179,11 @@ impl Address for V6 {
         if headers.total > available {
             return Err(DropReason::Truncated);
         }
+        headers.key.protocol = next as u32;
+        headers.transport = headers.network + 40;
+        if matches!(next, TCP | UDP | Self::ICMP) {
+            return Ok(());
+        }
         extensions(pkt, headers, next)
     }
 
@@ -227,10 +235,11 @@ impl Address for V6 {
 
 /// Follows the chain of extension headers to the transport header.
 #[inline(always)]
-fn extensions<P: Packet>(pkt: &P, headers: &mut Headers<V6>, first: u8) -> Result<(), DropReason> {
+pub(crate) fn extensions<P: Packet>(pkt: &P, headers: &mut Headers<V6>, first: u8) -> Result<(), DropReason> {
     let mut next = first;
     let mut at = headers.network + 40;
     for _ in 0..=MAX_EXTENSIONS {
+        at = pkt.forget(at as u32) as usize;
         headers.key.protocol = next as u32;
         headers.transport = at;
         if (at - headers.network) as u32 > headers.total {

@@ -71,6 +71,6 @@ impl Delta {
     /// The checksum field after this change (RFC 1624, equation 3).
     #[inline(always)]
     pub const fn apply(self, field: u16) -> u16 {
-        !self.add(!field as u16 as u32).fold()
+        !self.add(!field as u32).fold()
     }
 }

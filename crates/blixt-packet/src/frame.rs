@@ -28,7 +28,7 @@ impl Frame {
         let [a, b, c, d, e, f, high, low]: [u8; 8] = pkt.read(6)?;
         let source = [u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d]), u16::from_ne_bytes([e, f])];
         let ethertype = u16::from_be_bytes([high, low]);
-        if ethertype != VLAN || link.vlan() != 0 {
+        if !P::HAS_TAGS || ethertype != VLAN {
             return Ok(Self { link, source, ethertype, network: 14 });
         }
         let [id_high, id_low, high, low]: [u8; 4] = pkt.read(14)?;

@@ -21,6 +21,7 @@ pub const RST: u8 = 0x04;
 pub const ACK: u8 = 0x10;
 
 /// The headers of one packet of one family.
+#[repr(align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Headers<A> {
     /// The tuple. For protocols other than TCP and UDP, and for a fragment that is not the first, the ports are 0.
@@ -84,6 +85,11 @@ impl<A: Address> Headers<A> {
     /// The protocol number, as the IP header has it.
     pub const fn protocol(&self) -> u8 {
         self.key.protocol as u8
+    }
+
+    /// The first packet of a TCP connection.
+    pub const fn is_syn(&self) -> bool {
+        self.flags & (SYN | ACK) == SYN
     }
 
     /// Offset of the transport checksum.

@@ -2,15 +2,33 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
-pub mod abi;
-pub mod address;
-pub mod checksum;
-mod drop_reason;
-pub mod frame;
-pub mod headers;
+mod forward;
+
 pub mod packet;
 pub mod state;
 mod verdict;
 
+pub mod address;
+pub mod checksum;
+pub mod frame;
+pub mod headers;
+
+pub mod connect;
+pub mod flow;
+pub mod select;
+pub mod source_port;
+
+pub mod answer;
+pub mod fragment;
+pub mod icmp;
+pub mod neighbour;
+
+pub mod rewrite;
+pub mod send;
+
+pub mod abi;
+mod drop_reason;
+
 pub use drop_reason::DropReason;
-pub use verdict::Verdict;
+pub use forward::{forward, leave};
+pub use verdict::{Refusal, Verdict};

@@ -12,12 +12,14 @@ use crate::checksum::Delta;
 /// (2048 bytes each) would end at 12 KiB.
 pub const MAX_OFFSET: usize = 0x3fff;
 
-/// Most bytes that [`Packet::sum`] adds up: an ICMPv6 error fits in 1280 bytes, its embedded packet in 512 of them
-/// is what we embed at most.
-pub const MAX_SUM: usize = 576;
+/// Most bytes that [`Packet::sum`] adds up: what `bpf_csum_diff` takes before Linux 6.13. More is summed in pieces.
+pub const MAX_SUM: usize = 512;
 
 /// One packet, from its MAC header on.
 pub trait Packet {
+    /// A VLAN tag may stand in the bytes. TC finds it beside them.
+    const HAS_TAGS: bool = true;
+
     /// Bytes in the whole packet, those not yet cut into segments included.
     fn len(&self) -> usize;
 
@@ -35,6 +37,12 @@ pub trait Packet {
     /// The transport checksum is unfinished (`CHECKSUM_PARTIAL`): the field holds the sum of the pseudo header, and
     /// whoever sends the packet adds the rest.
     fn is_partial(&self) -> bool;
+
+    /// The same number, of which the verifier no longer knows how it was come by. It follows every way to an offset apart
+    /// as long as their bounds differ: behind a loop over headers that is one copy of all that follows for each turn.
+    fn forget(&self, number: u32) -> u32 {
+        number
+    }
 
     /// Header fields.
     fn read<const N: usize>(&self, at: usize) -> Result<[u8; N], DropReason>;
@@ -77,6 +85,9 @@ pub trait Packet {
     /// Makes room of `bytes` bytes between the MAC header, which ends at `network` and stays as it is, and what follows
     /// it. What the room holds is undefined.
     fn grow(&mut self, network: usize, bytes: usize) -> Result<(), DropReason>;
+
+    /// Takes `bytes` bytes away behind the MAC header, which ends at `network` and stays as it is.
+    fn shrink(&mut self, network: usize, bytes: usize) -> Result<(), DropReason>;
 
     /// Cuts the packet to `len` bytes.
     fn truncate(&mut self, len: usize) -> Result<(), DropReason>;

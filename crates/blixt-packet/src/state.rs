@@ -97,10 +97,7 @@ pub trait Entry<A: Address> {
     /// What it says.
     fn read(&self) -> Flow<A>;
 
-    /// Writes what changes without the tuple: the second of the last packet, and the state.
-    fn touch(&self, seen: u32, state: u8);
-
-    /// Writes all of it.
+    /// Writes it.
     fn write(&self, flow: &Flow<A>);
 }
 

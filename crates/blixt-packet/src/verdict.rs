@@ -32,3 +32,18 @@ impl Verdict {
         }
     }
 }
+
+/// A packet of ours that goes no further, and what an answer to it must know.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Refusal {
+    /// Why.
+    pub reason: DropReason,
+    /// For [`DropReason::TooBig`]: the largest IP packet that would have gone through.
+    pub mtu: u32,
+}
+
+impl From<DropReason> for Refusal {
+    fn from(reason: DropReason) -> Self {
+        Self { reason, mtu: 0 }
+    }
+}

@@ -1,0 +1,80 @@
+//! Packet memory between two pointers, as the verifier wants it read and written.
+
+use core::mem::size_of;
+
+use blixt_packet::DropReason;
+use blixt_packet::packet::MAX_OFFSET;
+
+use crate::maps::SCRATCH;
+
+/// The part of a packet that lies in one piece. The two pointers are read from the context once: read again, each would
+/// count as a new one, without the bounds that were checked.
+#[derive(Clone, Copy)]
+pub struct Bytes {
+    data: usize,
+    end: usize,
+}
+
+impl Bytes {
+    /// From the fields `data` and `data_end` of a context, and from nothing else.
+    #[inline(always)]
+    pub fn new(data: usize, end: usize) -> Self {
+        Self { data, end }
+    }
+
+    /// How many there are.
+    #[inline(always)]
+    pub fn len(self) -> usize {
+        self.end - self.data
+    }
+
+    /// Reads an array of plain words.
+    #[inline(always)]
+    pub fn read<T: Word, const N: usize>(self, at: usize) -> Result<[T; N], DropReason> {
+        let from: *mut [T; N] = self.place(at)?;
+        // SAFETY: `place` has checked that all of it lies in the packet.
+        Ok(unsafe { from.read_unaligned() })
+    }
+
+    /// Writes an array of plain words.
+    #[inline(always)]
+    pub fn write<T: Word, const N: usize>(self, at: usize, words: [T; N]) -> Result<(), DropReason> {
+        let to: *mut [T; N] = self.place(at)?;
+        // SAFETY: as in `read`.
+        unsafe { to.write_unaligned(words) };
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn place<T>(self, at: usize) -> Result<*mut T, DropReason> {
+        if at > MAX_OFFSET {
+            return Err(DropReason::Truncated);
+        }
+        let from = self.data + at;
+        // The compiler makes "the pointer is below the end" of a check for one byte, which tells the verifier nothing.
+        if from + size_of::<T>().max(2) > self.end {
+            return Err(DropReason::Truncated);
+        }
+        Ok(from as *mut T)
+    }
+}
+
+/// Takes a number through memory of which the verifier does not know what it holds.
+#[inline(always)]
+pub fn forget(number: u32) -> u32 {
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else {
+        return 0;
+    };
+    let place = scratch.cast::<u32>();
+    // SAFETY: the place is this CPU's own; volatile, since the compiler would see through it too.
+    unsafe {
+        place.write_volatile(number);
+        place.read_volatile()
+    }
+}
+
+/// Numbers of which every pattern of bits is one.
+pub trait Word: Copy {}
+
+impl Word for u8 {}
+impl Word for u32 {}

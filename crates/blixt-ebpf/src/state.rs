@@ -1,0 +1,260 @@
+//! The maps and the kernel's helpers as `State` of the packet path.
+//!
+//! What is read from a map is copied out at once: its place may be given to another entry at any time.
+
+mod kernel;
+
+use aya_ebpf::EbpfContext;
+use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
+use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
+use blixt_packet::DropReason;
+use blixt_packet::abi::{
+    AnswerBudget, Backend, BackendId, DEVICE_SLOTS, Device, EndpointKey, Flow, FlowKey, Fragment,
+    FragmentKey, Frontend, Hop, OwnedAddress, RING_CHUNK, RouteCounters, Settings, V4, V6,
+};
+use blixt_packet::address::Address;
+use blixt_packet::state::{Added, Entry, Route, Socket, State};
+use core::ffi::c_void;
+
+use crate::maps::{
+    ADDRESSES_V4, ADDRESSES_V6, ANSWERS, BACKEND_COUNTERS_V4, BACKEND_COUNTERS_V6, BACKENDS_V4, BACKENDS_V6,
+    DEVICES, DROPS, ENDPOINTS_V4, ENDPOINTS_V6, FLOWS_V4, FLOWS_V6, FRAGMENTS_V4, FRAGMENTS_V6, FRONTENDS_V4,
+    FRONTENDS_V6, HOPS, RINGS, ROUTE_COUNTERS, SETTINGS,
+};
+
+const NANOSECONDS: u64 = 1_000_000_000;
+/// `EEXIST`, as helpers return it.
+const EXISTS: i32 = -17;
+
+/// What one packet's run of the program knows.
+pub struct Maps {
+    ctx: *mut c_void,
+    ifindex: u32,
+}
+
+impl Maps {
+    /// The maps, for a packet that came in (or leaves) by the device `ifindex`.
+    #[inline(always)]
+    pub fn new(ctx: &impl EbpfContext, ifindex: u32) -> Self {
+        Self { ctx: ctx.as_ptr(), ifindex }
+    }
+}
+
+/// Counts a packet that did not get where it was sent.
+#[inline(always)]
+pub fn count_drop(reason: DropReason) {
+    if let Some(counter) = DROPS.get_ptr_mut(reason as u32) {
+        // SAFETY: the element is this CPU's own, and outlives the program.
+        unsafe { *counter += 1 };
+    }
+}
+
+/// One of the settings. The read is volatile, since the value in the object is not the one that is loaded.
+#[inline(always)]
+pub fn setting<T: Copy>(field: impl Fn(&Settings) -> &T) -> T {
+    // SAFETY: the reference is to a field of a static.
+    unsafe { core::ptr::read_volatile(field(&SETTINGS)) }
+}
+
+/// An element of a device's slot that is really that device's.
+#[inline(always)]
+pub fn device(ifindex: u32) -> Option<Device> {
+    DEVICES.get(ifindex % DEVICE_SLOTS).copied().filter(|device| device.ifindex == ifindex)
+}
+
+/// Aligned as the verifier wants it on the stack.
+#[repr(align(8))]
+struct Aligned<T>(T);
+
+/// A value of a flow table.
+pub struct MapEntry<A>(*mut Flow<A>);
+
+impl<A: Address> Entry<A> for MapEntry<A> {
+    #[inline(always)]
+    fn read(&self) -> Flow<A> {
+        // SAFETY: a value that was looked up stays readable while the program runs. Another CPU may write it meanwhile:
+        // every word by itself is whole, and a torn flow costs that one packet.
+        unsafe { *self.0 }
+    }
+
+    #[inline(always)]
+    fn write(&self, flow: &Flow<A>) {
+        // SAFETY: as in `read`.
+        unsafe { *self.0 = *flow };
+    }
+}
+
+macro_rules! family {
+    (
+        $address:ty, $flows:ident, $fragments:ident, $frontends:ident, $endpoints:ident, $addresses:ident,
+        $backends:ident, $counters:ident
+    ) => {
+        impl State<$address> for Maps {
+            type Entry = MapEntry<$address>;
+
+            #[inline(always)]
+            fn now(&self) -> u32 {
+                // SAFETY: the helper takes nothing.
+                (unsafe { bpf_ktime_get_coarse_ns() } / NANOSECONDS) as u32
+            }
+
+            #[inline(always)]
+            fn setting<T: Copy>(&self, field: impl Fn(&Settings) -> &T) -> T {
+                setting(field)
+            }
+
+            #[inline(always)]
+            fn flow(&self, key: &FlowKey<$address>) -> Option<Self::Entry> {
+                $flows.get_ptr_mut(key).map(MapEntry)
+            }
+
+            #[inline(always)]
+            fn set_flow(&self, key: &FlowKey<$address>, flow: &Flow<$address>) -> Result<(), DropReason> {
+                $flows.insert(key, flow, BPF_ANY as u64).map_err(|_| DropReason::TableFull)
+            }
+
+            #[inline(always)]
+            fn add_flow(&self, key: &FlowKey<$address>, flow: &Flow<$address>) -> Added {
+                match $flows.insert(key, flow, BPF_NOEXIST as u64) {
+                    Ok(()) => Added::New,
+                    Err(EXISTS) => Added::Exists,
+                    Err(_) => Added::Full,
+                }
+            }
+
+            #[inline(always)]
+            fn fragment(&self, key: &FragmentKey<$address>) -> Option<Fragment> {
+                // SAFETY: copied at once; a value torn by another CPU's write costs one packet.
+                unsafe { $fragments.get(key) }.copied()
+            }
+
+            #[inline(always)]
+            fn set_fragment(&self, key: &FragmentKey<$address>, fragment: &Fragment) {
+                // A full table loses this packet's later parts, which are counted when they come.
+                let _ = $fragments.insert(key, &Aligned(*fragment).0, BPF_ANY as u64);
+            }
+
+            #[inline(always)]
+            fn frontend(&self, key: &EndpointKey<$address>) -> Option<Frontend> {
+                // SAFETY: copied at once.
+                unsafe { $frontends.get(&Aligned(*key).0) }.copied()
+            }
+
+            #[inline(always)]
+            fn is_endpoint(&self, key: &EndpointKey<$address>) -> bool {
+                $endpoints.get_ptr(&Aligned(*key).0).is_some()
+            }
+
+            #[inline(always)]
+            fn address(&self, address: &$address) -> Option<OwnedAddress> {
+                // SAFETY: copied at once.
+                unsafe { $addresses.get(&Aligned(*address).0) }.copied()
+            }
+
+            #[inline(always)]
+            fn ring(&self, ring: u32, slot: u32) -> Option<BackendId> {
+                let chunk = RINGS.get_value(ring, &(slot / RING_CHUNK as u32))?;
+                Some(BackendId(chunk[slot as usize % RING_CHUNK]))
+            }
+
+            #[inline(always)]
+            fn backend(&self, slot: u32) -> Option<Backend<$address>> {
+                $backends.get(slot).copied()
+            }
+
+            #[inline(always)]
+            fn hop(&self, id: u32) -> Option<Hop> {
+                HOPS.get(id).copied()
+            }
+
+            #[inline(always)]
+            fn device(&self, ifindex: u32) -> Option<Device> {
+                device(ifindex)
+            }
+
+            #[inline(always)]
+            fn route(&self, source: $address, destination: $address) -> Route {
+                kernel::route(self, source, destination)
+            }
+
+            #[inline(always)]
+            fn socket(&self, key: &FlowKey<$address>) -> Socket {
+                kernel::socket(self, key)
+            }
+
+            #[inline(always)]
+            fn count_request(&self, route: u32, bytes: u32) {
+                if let Some(counters) = counters(route) {
+                    counters.requests.packets += 1;
+                    counters.requests.bytes += bytes as u64;
+                }
+            }
+
+            #[inline(always)]
+            fn count_reply(&self, route: u32, bytes: u32) {
+                if let Some(counters) = counters(route) {
+                    counters.replies.packets += 1;
+                    counters.replies.bytes += bytes as u64;
+                }
+            }
+
+            #[inline(always)]
+            fn count_connection(&self, route: u32, slot: u32) {
+                if let Some(counters) = counters(route) {
+                    counters.connections += 1;
+                }
+                if let Some(connections) = $counters.get_ptr_mut(slot) {
+                    // SAFETY: the element is this CPU's own, and outlives the program.
+                    unsafe { *connections += 1 };
+                }
+            }
+
+            #[inline(always)]
+            fn count_refused(&self, route: u32) {
+                if let Some(counters) = counters(route) {
+                    counters.refused += 1;
+                }
+            }
+
+            #[inline(always)]
+            fn answers(&self) -> AnswerBudget {
+                ANSWERS.get(0).copied().unwrap_or_default()
+            }
+
+            #[inline(always)]
+            fn set_answers(&self, budget: AnswerBudget) {
+                if let Some(kept) = ANSWERS.get_ptr_mut(0) {
+                    // SAFETY: the element is this CPU's own, and outlives the program.
+                    unsafe { *kept = budget };
+                }
+            }
+        }
+    };
+}
+
+family!(
+    V4,
+    FLOWS_V4,
+    FRAGMENTS_V4,
+    FRONTENDS_V4,
+    ENDPOINTS_V4,
+    ADDRESSES_V4,
+    BACKENDS_V4,
+    BACKEND_COUNTERS_V4
+);
+family!(
+    V6,
+    FLOWS_V6,
+    FRAGMENTS_V6,
+    FRONTENDS_V6,
+    ENDPOINTS_V6,
+    ADDRESSES_V6,
+    BACKENDS_V6,
+    BACKEND_COUNTERS_V6
+);
+
+#[inline(always)]
+fn counters<'a>(route: u32) -> Option<&'a mut RouteCounters> {
+    // SAFETY: the element is this CPU's own and outlives the program; the reference lives for one statement.
+    ROUTE_COUNTERS.get_ptr_mut(route).map(|counters| unsafe { &mut *counters })
+}

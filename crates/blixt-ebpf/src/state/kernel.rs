@@ -1,0 +1,155 @@
+//! Questions to the kernel: its routing table, its sockets. Never asked for an established flow that has a hop.
+
+use core::mem::size_of;
+
+use aya_ebpf::bindings::{
+    bpf_fib_lookup as FibQuery, bpf_sock_tuple as SockTuple, bpf_sock_tuple__bindgen_ty_1 as Tuple,
+    bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 as TupleV4,
+    bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 as TupleV6,
+};
+use aya_ebpf::helpers::generated::{bpf_fib_lookup, bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp};
+use blixt_packet::abi::{FlowKey, Hop, Link, V6};
+use blixt_packet::address::Address;
+use blixt_packet::headers::TCP;
+use blixt_packet::state::{Route, Socket};
+
+use super::{Maps, device};
+
+/// Address families of the kernel.
+const AF_INET: u32 = 2;
+/// See [`AF_INET`].
+const AF_INET6: u32 = 10;
+/// Answers of `bpf_fib_lookup`: the way and the neighbour are known.
+const FIB_SUCCESS: i64 = 0;
+/// The destination is not forwarded to: it is this machine's own, or a group's.
+const FIB_NOT_FORWARDED: i64 = 4;
+/// The way is known, its neighbour's MAC address is not.
+const FIB_NO_NEIGHBOUR: i64 = 7;
+/// The network namespace that the program runs in (`BPF_F_CURRENT_NETNS`).
+const CURRENT_NETNS: u64 = u64::MAX;
+/// `TCP_LISTEN`.
+const LISTENING: u32 = 10;
+/// No MTU is known: the device itself drops what it cannot send.
+const ANY_SIZE: u32 = u32::MAX;
+
+/// What the kernel's routing says about a packet from `source` to `destination`.
+#[inline(always)]
+pub fn route<A: Address>(maps: &Maps, source: A, destination: A) -> Route {
+    let mut frame = Frame::default();
+    match ask(maps, &source, &destination, &mut frame) {
+        FIB_SUCCESS => Route::Hop(frame.hop()),
+        FIB_NO_NEIGHBOUR => Route::Device(frame.ifindex),
+        FIB_NOT_FORWARDED => Route::Local,
+        _ => Route::Unknown,
+    }
+}
+
+/// What the kernel says about the next frame. Whole words: on the stack the verifier takes no others.
+#[repr(align(8))]
+#[derive(Default)]
+struct Frame {
+    ifindex: u32,
+    /// Source and destination MAC address, one behind the other.
+    macs: [u32; 3],
+}
+
+impl Frame {
+    #[inline(always)]
+    fn hop(&self) -> Hop {
+        let [[a, b], [c, d], [e, f]] = self.macs.map(halves);
+        Hop {
+            link: Link::new(self.ifindex, 0),
+            deadline: 0,
+            mtu: device(self.ifindex).map_or(ANY_SIZE, |device| device.mtu),
+            destination: [d, e, f],
+            source: [a, b, c],
+        }
+    }
+}
+
+#[inline(always)]
+fn halves(word: u32) -> [u16; 2] {
+    let [a, b, c, d] = word.to_ne_bytes();
+    [u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d])]
+}
+
+/// `struct bpf_fib_lookup`, in words.
+#[repr(C, align(8))]
+struct Query {
+    family: u32,
+    ports: u32,
+    ifindex: u32,
+    flow: u32,
+    source: [u32; 4],
+    destination: [u32; 4],
+    vlan: u32,
+    macs: [u32; 3],
+}
+
+/// The question takes 64 bytes of stack, which the fast path need not carry.
+#[inline(never)]
+fn ask<A: Address>(maps: &Maps, source: &A, destination: &A, frame: &mut Frame) -> i64 {
+    let mut query = Query {
+        family: (if A::ETHERTYPE == V6::ETHERTYPE { AF_INET6 } else { AF_INET }).to_le(),
+        ports: 0,
+        ifindex: maps.ifindex,
+        flow: 0,
+        source: source.to_words(),
+        destination: destination.to_words(),
+        vlan: 0,
+        macs: [0; 3],
+    };
+    // SAFETY: the context is the program's own, the query is initialised and as large as said.
+    let answer = unsafe { bpf_fib_lookup(maps.ctx, (&raw mut query).cast(), size_of::<Query>() as i32, 0) };
+    frame.ifindex = query.ifindex;
+    frame.macs = query.macs;
+    answer
+}
+
+const _: () = assert!(size_of::<Query>() == size_of::<FibQuery>());
+
+/// The socket of this machine that would get a packet with this tuple.
+#[inline(always)]
+pub fn socket<A: Address>(maps: &Maps, key: &FlowKey<A>) -> Socket {
+    match look_up(maps, key) {
+        0 => Socket::None,
+        1 => Socket::Listening,
+        _ => Socket::Bound,
+    }
+}
+
+/// 0, 1 or 2 as the kinds of [`Socket`]: a subprogram returns one integer.
+#[inline(never)]
+fn look_up<A: Address>(maps: &Maps, key: &FlowKey<A>) -> u32 {
+    let [sport, dport] = key.ports;
+    let saddr = key.source.to_words();
+    let daddr = key.destination.to_words();
+    let (mut tuple, size) = if A::ETHERTYPE == V6::ETHERTYPE {
+        (Tuple { ipv6: TupleV6 { saddr, daddr, sport, dport } }, size_of::<TupleV6>())
+    } else {
+        (Tuple { ipv4: TupleV4 { saddr: saddr[0], daddr: daddr[0], sport, dport } }, size_of::<TupleV4>())
+    };
+    let tuple: *mut SockTuple = (&raw mut tuple).cast();
+    if key.protocol == TCP as u32 {
+        // SAFETY: the context is the program's own, the tuple is initialised up to `size`.
+        let socket = unsafe { bpf_skc_lookup_tcp(maps.ctx, tuple, size as u32, CURRENT_NETNS, 0) };
+        if socket.is_null() {
+            return 0;
+        }
+        // SAFETY: the socket is ours until it is released, and not read afterwards.
+        let state = unsafe {
+            let state = (*socket).state;
+            bpf_sk_release(socket.cast());
+            state
+        };
+        return if state == LISTENING { 1 } else { 2 };
+    }
+    // SAFETY: as above.
+    let socket = unsafe { bpf_sk_lookup_udp(maps.ctx, tuple, size as u32, CURRENT_NETNS, 0) };
+    if socket.is_null() {
+        return 0;
+    }
+    // SAFETY: the socket was handed to us, and is not read afterwards.
+    unsafe { bpf_sk_release(socket.cast()) };
+    2
+}

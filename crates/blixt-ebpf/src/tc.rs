@@ -1,0 +1,231 @@
+//! A packet as TC has it: an skb, whose checksum and VLAN tag the kernel keeps track of.
+
+use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
+use aya_ebpf::helpers::generated::{
+    bpf_csum_diff, bpf_l4_csum_replace, bpf_probe_read_kernel, bpf_skb_adjust_room, bpf_skb_change_tail,
+    bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_vlan_pop, bpf_skb_vlan_push,
+};
+use aya_ebpf::programs::TcContext;
+use blixt_packet::DropReason;
+use blixt_packet::abi::Link;
+use blixt_packet::checksum::Delta;
+use blixt_packet::packet::{MAX_SUM, Packet};
+
+use crate::bytes::{Bytes, forget};
+use crate::maps::SCRATCH;
+use crate::state::setting;
+
+/// Bytes that are pulled together where a packet's headers lie in pages of their own.
+const PULLED: u32 = 256;
+/// Ethernet, IPv4 and TCP headers: an skb that holds no more than these in its own buffer holds all of them.
+const HEADERS_V4: u32 = 14 + 20 + 20;
+/// Ethernet, IPv6 and TCP headers.
+const HEADERS_V6: u32 = 14 + 40 + 20;
+/// `BPF_ADJ_ROOM_MAC`: room is made behind the MAC header.
+const ROOM_BEHIND_MAC: u32 = 1;
+/// `CHECKSUM_PARTIAL`, in the two bits of `ip_summed`.
+const PARTIAL: u8 = 3;
+/// Type of a VLAN tag, as it lies in the frame.
+const VLAN: u16 = 0x8100_u16.to_be();
+
+/// An skb.
+pub struct Skb {
+    skb: *mut __sk_buff,
+    bytes: Bytes,
+}
+
+impl Skb {
+    /// The packet of a program's run, its headers in one piece.
+    #[inline(always)]
+    pub fn new(ctx: &TcContext) -> Self {
+        let mut skb = Self { skb: ctx.skb.skb, bytes: Bytes::new(ctx.data(), ctx.data_end()) };
+        let len = skb.field(|skb| skb.len);
+        let is_v6 = skb.field(|skb| skb.protocol) == 0x86dd_u16.to_be() as u32;
+        let headers = if is_v6 { HEADERS_V6 } else { HEADERS_V4 };
+        if (skb.bytes.len() as u32) < headers && (skb.bytes.len() as u32) < len {
+            // Where it fails, the headers turn out truncated.
+            // SAFETY: the context is the program's own.
+            let _ = unsafe { bpf_skb_pull_data(skb.skb, if len < PULLED { len } else { PULLED }) };
+            skb.find();
+        }
+        skb
+    }
+
+    /// Index of the device of the hook.
+    #[inline(always)]
+    pub fn ifindex(&self) -> u32 {
+        self.field(|skb| skb.ifindex)
+    }
+
+    #[inline(always)]
+    fn field<T: Copy>(&self, field: impl Fn(&__sk_buff) -> T) -> T {
+        // SAFETY: the context is valid for the run of the program; the verifier knows its fields.
+        field(unsafe { &*self.skb })
+    }
+
+    /// Adds bytes behind the MAC header, or takes some away.
+    #[inline(always)]
+    fn adjust_room(&mut self, by: i32) -> Result<(), DropReason> {
+        // SAFETY: the context is the program's own.
+        let failed = unsafe { bpf_skb_adjust_room(self.skb, by, ROOM_BEHIND_MAC, 0) };
+        self.find();
+        if failed != 0 {
+            return Err(DropReason::Internal);
+        }
+        Ok(())
+    }
+
+    /// Helpers may have moved the packet: where it is now.
+    #[inline(always)]
+    fn find(&mut self) {
+        self.bytes = Bytes::new(self.field(|skb| skb.data) as usize, self.field(|skb| skb.data_end) as usize);
+    }
+}
+
+impl Packet for Skb {
+    const HAS_TAGS: bool = false;
+
+    #[inline(always)]
+    fn forget(&self, number: u32) -> u32 {
+        forget(number)
+    }
+
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.field(|skb| skb.len) as usize
+    }
+
+    #[inline(always)]
+    fn link(&self) -> Link {
+        let is_tagged = self.field(|skb| skb.vlan_present) != 0;
+        let vlan = if is_tagged { self.field(|skb| skb.vlan_tci) as u16 } else { 0 };
+        Link::new(self.ifindex(), vlan)
+    }
+
+    #[inline(always)]
+    fn is_segmented(&self) -> bool {
+        self.field(|skb| skb.gso_size) != 0
+    }
+
+    #[inline(always)]
+    fn is_partial(&self) -> bool {
+        let offset = setting(|settings| &settings.summed_offset);
+        if offset == 0 {
+            return false;
+        }
+        let mut summed = 0_u8;
+        // SAFETY: the helper checks the address that it reads, and writes one byte.
+        let failed = unsafe {
+            bpf_probe_read_kernel(
+                (&raw mut summed).cast(),
+                1,
+                self.skb.byte_add(offset as usize).cast_const().cast(),
+            )
+        };
+        failed == 0 && (summed >> (setting(|settings| &settings.summed_shift) & 7)) & PARTIAL == PARTIAL
+    }
+
+    #[inline(always)]
+    fn read<const N: usize>(&self, at: usize) -> Result<[u8; N], DropReason> {
+        self.bytes.read(at)
+    }
+
+    #[inline(always)]
+    fn words<const N: usize>(&self, at: usize) -> Result<[u32; N], DropReason> {
+        self.bytes.read(at)
+    }
+
+    #[inline(always)]
+    fn write<const N: usize>(&mut self, at: usize, bytes: [u8; N]) -> Result<(), DropReason> {
+        self.bytes.write(at, bytes)
+    }
+
+    #[inline(always)]
+    fn write_words<const N: usize>(&mut self, at: usize, words: [u32; N]) -> Result<(), DropReason> {
+        self.bytes.write(at, words)
+    }
+
+    #[inline(always)]
+    fn sum(&self, at: usize, len: usize) -> Result<Delta, DropReason> {
+        if len == 0 || len > MAX_SUM {
+            return Err(DropReason::BadLength);
+        }
+        let scratch = SCRATCH.get_ptr_mut(0).ok_or(DropReason::Internal)?.cast::<u8>();
+        // The verifier must see both bounds of a length; the mask is one that the compiler cannot drop.
+        let len = ((len - 1) & (MAX_SUM - 1)) + 1;
+        let padded = ((len - 1) & (MAX_SUM - 4)) + 4;
+        // SAFETY: `scratch` is this CPU's own and as large as the largest sum; `padded` is at most that.
+        let sum = unsafe {
+            scratch.add(padded - 4).cast::<u32>().write(0);
+            if bpf_skb_load_bytes(self.skb.cast(), at as u32, scratch.cast(), len as u32) != 0 {
+                return Err(DropReason::Truncated);
+            }
+            bpf_csum_diff(core::ptr::null_mut(), 0, scratch.cast(), padded as u32, 0)
+        };
+        if sum < 0 {
+            return Err(DropReason::Internal);
+        }
+        Ok(Delta::new(sum as u32))
+    }
+
+    #[inline(always)]
+    fn patch_sum(
+        &mut self,
+        at: usize,
+        pseudo: Delta,
+        header: Delta,
+        zero_is_none: bool,
+    ) -> Result<(), DropReason> {
+        let none = if zero_is_none { BPF_F_MARK_MANGLED_0 as u64 } else { 0 };
+        // SAFETY: the context is the program's own; with size 0 and nothing old the new value is a difference.
+        let failed = unsafe {
+            bpf_l4_csum_replace(self.skb, at as u32, 0, pseudo.wide() as u64, none | BPF_F_PSEUDO_HDR as u64)
+                | bpf_l4_csum_replace(self.skb, at as u32, 0, header.wide() as u64, none)
+        };
+        self.find();
+        if failed != 0 {
+            return Err(DropReason::Internal);
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn grow(&mut self, _network: usize, bytes: usize) -> Result<(), DropReason> {
+        self.adjust_room(bytes as i32)
+    }
+
+    #[inline(always)]
+    fn shrink(&mut self, _network: usize, bytes: usize) -> Result<(), DropReason> {
+        self.adjust_room(-(bytes as i32))
+    }
+
+    #[inline(always)]
+    fn truncate(&mut self, len: usize) -> Result<(), DropReason> {
+        // SAFETY: the context is the program's own.
+        let failed = unsafe { bpf_skb_change_tail(self.skb, len as u32, 0) };
+        self.find();
+        if failed != 0 {
+            return Err(DropReason::Internal);
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn set_vlan(&mut self, vlan: u16) -> Result<(), DropReason> {
+        let mut failed = 0;
+        // SAFETY: the context is the program's own.
+        unsafe {
+            if self.field(|skb| skb.vlan_present) != 0 {
+                failed |= bpf_skb_vlan_pop(self.skb);
+            }
+            if vlan != 0 {
+                failed |= bpf_skb_vlan_push(self.skb, VLAN, vlan);
+            }
+        }
+        self.find();
+        if failed != 0 {
+            return Err(DropReason::Internal);
+        }
+        Ok(())
+    }
+}

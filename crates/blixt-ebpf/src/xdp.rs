@@ -1,0 +1,188 @@
+//! A packet as XDP has it: the frame as it came off the wire.
+
+use aya_ebpf::bindings::xdp_md;
+use aya_ebpf::helpers::generated::{
+    bpf_csum_diff, bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_load_bytes,
+};
+use aya_ebpf::programs::XdpContext;
+use blixt_packet::DropReason;
+use blixt_packet::abi::Link;
+use blixt_packet::checksum::Delta;
+use blixt_packet::packet::{MAX_SUM, Packet};
+
+use crate::bytes::{Bytes, forget};
+use crate::maps::SCRATCH;
+use crate::state::device;
+
+/// Bytes of a VLAN tag.
+const TAG: usize = 4;
+/// Type of a VLAN tag.
+const VLAN: u16 = 0x8100;
+/// Ethernet header and a VLAN tag.
+const FRAME: usize = 18;
+
+/// An XDP frame.
+pub struct XdpFrame {
+    ctx: *mut xdp_md,
+    bytes: Bytes,
+}
+
+impl XdpFrame {
+    /// The frame of a program's run.
+    #[inline(always)]
+    pub fn new(ctx: &XdpContext) -> Self {
+        Self { ctx: ctx.ctx, bytes: Bytes::new(ctx.data(), ctx.data_end()) }
+    }
+
+    /// Index of the device that it came in by.
+    #[inline(always)]
+    pub fn ifindex(&self) -> u32 {
+        // SAFETY: the context is valid for the run of the program.
+        unsafe { (*self.ctx).ingress_ifindex }
+    }
+
+    /// Moves the start of the frame: back if `by` is negative.
+    #[inline(always)]
+    fn move_head(&mut self, by: i32) -> Result<(), DropReason> {
+        // SAFETY: the context is the program's own.
+        let failed = unsafe { bpf_xdp_adjust_head(self.ctx, by) };
+        self.find();
+        if failed != 0 {
+            return Err(DropReason::Internal);
+        }
+        Ok(())
+    }
+
+    /// Helpers may have moved the frame: where it is now.
+    #[inline(always)]
+    fn find(&mut self) {
+        // SAFETY: the context is valid for the run of the program.
+        self.bytes = unsafe { Bytes::new((*self.ctx).data as usize, (*self.ctx).data_end as usize) };
+    }
+}
+
+impl Packet for XdpFrame {
+    #[inline(always)]
+    fn forget(&self, number: u32) -> u32 {
+        forget(number)
+    }
+
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    #[inline(always)]
+    fn link(&self) -> Link {
+        Link::new(self.ifindex(), 0)
+    }
+
+    /// Generic XDP sees packets that the kernel has put together: they are larger than what the device takes.
+    #[inline(always)]
+    fn is_segmented(&self) -> bool {
+        device(self.ifindex()).is_some_and(|device| self.bytes.len() > device.mtu as usize + FRAME)
+    }
+
+    #[inline(always)]
+    fn is_partial(&self) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn read<const N: usize>(&self, at: usize) -> Result<[u8; N], DropReason> {
+        self.bytes.read(at)
+    }
+
+    #[inline(always)]
+    fn words<const N: usize>(&self, at: usize) -> Result<[u32; N], DropReason> {
+        self.bytes.read(at)
+    }
+
+    #[inline(always)]
+    fn write<const N: usize>(&mut self, at: usize, bytes: [u8; N]) -> Result<(), DropReason> {
+        self.bytes.write(at, bytes)
+    }
+
+    #[inline(always)]
+    fn write_words<const N: usize>(&mut self, at: usize, words: [u32; N]) -> Result<(), DropReason> {
+        self.bytes.write(at, words)
+    }
+
+    #[inline(always)]
+    fn sum(&self, at: usize, len: usize) -> Result<Delta, DropReason> {
+        if len == 0 || len > MAX_SUM {
+            return Err(DropReason::BadLength);
+        }
+        let scratch = SCRATCH.get_ptr_mut(0).ok_or(DropReason::Internal)?.cast::<u8>();
+        // The verifier must see both bounds of a length; the mask is one that the compiler cannot drop.
+        let len = ((len - 1) & (MAX_SUM - 1)) + 1;
+        let padded = ((len - 1) & (MAX_SUM - 4)) + 4;
+        // SAFETY: `scratch` is this CPU's own and as large as the largest sum; `padded` is at most that.
+        let sum = unsafe {
+            scratch.add(padded - 4).cast::<u32>().write(0);
+            if bpf_xdp_load_bytes(self.ctx, at as u32, scratch.cast(), len as u32) != 0 {
+                return Err(DropReason::Truncated);
+            }
+            bpf_csum_diff(core::ptr::null_mut(), 0, scratch.cast(), padded as u32, 0)
+        };
+        if sum < 0 {
+            return Err(DropReason::Internal);
+        }
+        Ok(Delta::new(sum as u32))
+    }
+
+    #[inline(always)]
+    fn grow(&mut self, network: usize, bytes: usize) -> Result<(), DropReason> {
+        self.move_head(-(bytes as i32))?;
+        let mac: [u8; 14] = self.read(bytes)?;
+        self.write(0, mac)?;
+        if network == FRAME {
+            let inner: [u8; TAG] = self.read(bytes + 14)?;
+            self.write(14, inner)?;
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn shrink(&mut self, network: usize, bytes: usize) -> Result<(), DropReason> {
+        let mac: [u8; 14] = self.read(0)?;
+        if network == FRAME {
+            let inner: [u8; TAG] = self.read(14)?;
+            self.move_head(bytes as i32)?;
+            self.write(14, inner)?;
+        } else {
+            self.move_head(bytes as i32)?;
+        }
+        self.write(0, mac)
+    }
+
+    #[inline(always)]
+    fn truncate(&mut self, len: usize) -> Result<(), DropReason> {
+        let by = len as i32 - self.bytes.len() as i32;
+        // SAFETY: the context is the program's own.
+        let failed = unsafe { bpf_xdp_adjust_tail(self.ctx, by) };
+        self.find();
+        if failed != 0 {
+            return Err(DropReason::Internal);
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn set_vlan(&mut self, vlan: u16) -> Result<(), DropReason> {
+        let macs: [u32; 3] = self.words(0)?;
+        let ethertype = u16::from_be_bytes(self.read(12)?);
+        match (ethertype == VLAN, vlan != 0) {
+            (true, true) => return self.write(14, vlan.to_be_bytes()),
+            (true, false) => self.move_head(TAG as i32)?,
+            (false, true) => {
+                self.move_head(-(TAG as i32))?;
+                let [high, low] = vlan.to_be_bytes();
+                let [type_high, type_low] = VLAN.to_be_bytes();
+                self.write(12, [type_high, type_low, high, low])?;
+            }
+            (false, false) => return Ok(()),
+        }
+        self.write_words(0, macs)
+    }
+}

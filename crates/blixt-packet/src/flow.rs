@@ -1,0 +1,140 @@
+//! The two halves of a connection: how one follows from the other, TCP's state, and when a flow is over.
+
+use crate::abi::{EndpointKey, FLOW_REQUEST, FLOW_TO_STACK, Flow, FlowKey};
+use crate::address::Address;
+use crate::headers::{FIN, RST, TCP};
+use crate::state::{Entry, State};
+
+/// The backend has answered.
+pub const REPLIED: u8 = 1;
+/// The client has sent a FIN.
+pub const REQUEST_FIN: u8 = 2;
+/// The backend has sent a FIN.
+pub const REPLY_FIN: u8 = 4;
+/// One of them has sent a RST.
+pub const RESET: u8 = 8;
+
+impl<A: Address> FlowKey<A> {
+    /// What the packet dials.
+    #[inline(always)]
+    pub fn destination(&self) -> EndpointKey<A> {
+        EndpointKey { address: self.destination, port: self.ports[1], protocol: self.protocol as u16 }
+    }
+
+    /// Who sent the packet.
+    #[inline(always)]
+    pub fn source(&self) -> EndpointKey<A> {
+        EndpointKey { address: self.source, port: self.ports[0], protocol: self.protocol as u16 }
+    }
+}
+
+impl<A: Address> Flow<A> {
+    /// It is the half from the client to the backend.
+    #[inline(always)]
+    pub fn is_request(&self) -> bool {
+        self.flags & FLOW_REQUEST != 0
+    }
+
+    /// The backend is on this machine.
+    #[inline(always)]
+    pub fn is_to_stack(&self) -> bool {
+        self.flags & FLOW_TO_STACK != 0
+    }
+
+    /// The tuple that packets of the other half carry: what this half writes, the other way round.
+    #[inline(always)]
+    pub fn opposite_key(&self, protocol: u32) -> FlowKey<A> {
+        let [source, destination] = self.ports;
+        FlowKey { source: self.destination, destination: self.source, ports: [destination, source], protocol }
+    }
+
+    /// The other half, given the tuple that packets of this one carry.
+    #[inline(always)]
+    pub fn opposite(&self, key: &FlowKey<A>) -> Self {
+        let [source, destination] = key.ports;
+        Self {
+            source: key.destination,
+            destination: key.source,
+            ports: [destination, source],
+            flags: self.flags ^ FLOW_REQUEST,
+            ..*self
+        }
+    }
+
+    /// Both rewrite a packet in the same way, for the same connection.
+    #[inline(always)]
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        self.source == other.source
+            && self.destination == other.destination
+            && self.ports == other.ports
+            && self.flags == other.flags
+    }
+
+    /// Both sides closed it, or one reset it.
+    #[inline(always)]
+    pub fn is_closed(&self) -> bool {
+        self.state & RESET != 0 || self.state & (REQUEST_FIN | REPLY_FIN) == REQUEST_FIN | REPLY_FIN
+    }
+
+    /// The state once a packet of this half with these TCP flags has been seen.
+    #[inline(always)]
+    pub fn state_after(&self, protocol: u8, flags: u8) -> u8 {
+        if protocol != TCP {
+            return self.state;
+        }
+        let is_request = self.is_request();
+        let mut state = self.state;
+        if !is_request {
+            state |= REPLIED;
+        }
+        if flags & FIN != 0 {
+            state |= if is_request { REQUEST_FIN } else { REPLY_FIN };
+        }
+        if flags & RST != 0 {
+            state |= RESET;
+        }
+        state
+    }
+
+    /// Its place, and the port of this machine that it holds, may go to another connection.
+    #[inline(always)]
+    pub fn is_over<S: State<A>>(&self, protocol: u8, now: u32, state: &S) -> bool {
+        let idle = now.saturating_sub(self.seen);
+        if protocol != TCP {
+            return idle > state.setting(|settings| &settings.udp_idle);
+        }
+        if self.is_closed() {
+            return idle > state.setting(|settings| &settings.closed_idle);
+        }
+        self.state & REPLIED == 0 && idle > state.setting(|settings| &settings.syn_idle)
+    }
+}
+
+/// Notes in both halves that the connection lives, and puts the other half back if the table had given its place away:
+/// only one half may be in use, in a stream without answers.
+///
+/// It runs at most once a second for a connection, beside the few packets that change its state: hence a function of
+/// its own, which keeps the fast path small.
+#[inline(never)]
+pub fn refresh<A: Address, S: State<A>>(state: &S, key: &FlowKey<A>, flow: &Flow<A>) {
+    let other_key = flow.opposite_key(key.protocol);
+    let mut other = flow.opposite(key);
+    match state.flow(&other_key) {
+        Some(entry) => {
+            let there = entry.read();
+            if there.says_the_same(&other) {
+                other.state |= there.state;
+                entry.write(&other);
+            }
+        }
+        None => {
+            if !flow.is_closed() {
+                // Whether it went in or not: nothing else would be done about it, and the next second tries again.
+                let _ = state.add_flow(&other_key, &other);
+            }
+        }
+    }
+    if let Some(entry) = state.flow(key) {
+        entry.write(&Flow { state: other.state, ..*flow });
+    }
+}
