@@ -1,0 +1,311 @@
+//! What netlink says, followed in network namespaces of their own.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, TcpListener, UdpSocket};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use blixt_core::config::{Endpoint, Protocol};
+use blixt_core::host::{Mac, Path};
+use blixt_lab::{Machine, PacketSocket};
+use blixt_loader::host::{
+    Interest, LinkKind, Observation, Watcher, announce, announcements, listening_sockets, release_neighbours,
+};
+
+/// A busy machine must not turn a test red; what is measured here takes milliseconds.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[test]
+fn a_path_has_its_device_next_hop_source_and_mtu() {
+    let world = World::new();
+    let watcher =
+        world.watch(&["192.0.2.2", "198.51.100.9", "2001:db8:2::2", "203.0.113.1", "192.0.2.1"], &[]);
+    let observation = watcher.now();
+    let device = observation.links.values().find(|link| link.name == "eth0").unwrap();
+    assert_eq!((&device.kind, device.mtu, device.up), (&LinkKind::Veth, 1400, true));
+    let direct = Path {
+        device: device.ifindex,
+        next_hop: address("192.0.2.2"),
+        source: address("192.0.2.1"),
+        mtu: 1400,
+        local: false,
+    };
+    let paths = &observation.host.paths;
+    assert_eq!(paths[&address("192.0.2.2")], direct);
+    let routed = Path { source: address("192.0.2.1"), mtu: 1300, ..direct.clone() };
+    assert_eq!(paths[&address("198.51.100.9")], routed, "by a gateway, with the route's own mtu");
+    assert_eq!(paths[&address("2001:db8:2::2")].source, address("2001:db8:2::1"));
+    assert_eq!(paths.get(&address("203.0.113.1")), None, "no route");
+    assert!(paths[&address("192.0.2.1")].local);
+    assert!(observation.host.addresses.contains(&address("2001:db8:2::1")));
+}
+
+#[test]
+fn neighbours_are_found_without_traffic_and_kept_by_the_kernel() {
+    let world = World::new();
+    let watcher = world.watch(&["192.0.2.2", "2001:db8:2::2"], &[]);
+    let mac = Mac(world.far.mac("eth0").unwrap());
+    for text in ["192.0.2.2", "2001:db8:2::2"] {
+        let found =
+            watcher.until("a neighbour is found", |observation| neighbour(observation, text).is_some());
+        assert_eq!(neighbour(&found, text), Some(mac));
+    }
+    eventually("the neighbour is managed", || world.neighbours().contains("managed"));
+}
+
+#[test]
+fn a_neighbour_that_moves_is_followed_and_one_that_is_silent_keeps_its_address_for_a_while() {
+    let world = World::new();
+    let watcher = world.watch(&["192.0.2.2"], &[]);
+    let old = watcher.until("the neighbour is found", |seen| neighbour(seen, "192.0.2.2").is_some());
+    let old = neighbour(&old, "192.0.2.2");
+    world.near.ip("neigh replace 192.0.2.2 dev eth0 lladdr 02:00:00:00:00:99 nud reachable").unwrap();
+    watcher.until("the new address is seen", |seen| {
+        neighbour(seen, "192.0.2.2") == Some(Mac([2, 0, 0, 0, 0, 0x99]))
+    });
+    world.near.ip("neigh del 192.0.2.2 dev eth0").unwrap();
+    let again = watcher.until("it is asked for again", |seen| neighbour(seen, "192.0.2.2") == old);
+    assert!(neighbour(&again, "192.0.2.2").is_some());
+    world.near.ip("neigh replace 192.0.2.2 dev eth0 nud failed").unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(neighbour(&watcher.now(), "192.0.2.2"), old, "a guess is better than silence");
+}
+
+#[test]
+fn neighbours_that_nobody_needs_are_released() {
+    let world = World::new();
+    let watcher = world.watch(&["192.0.2.2"], &[]);
+    eventually("the neighbour is managed", || world.neighbours().contains("managed"));
+    drop(watcher);
+    assert!(world.neighbours().contains("managed"), "forwarding goes on without the process");
+    let watcher = world.watch(&[], &[]);
+    eventually("the next process releases it", || !world.neighbours().contains("managed"));
+    watcher.follow(&["2001:db8:2::2"], &[]);
+    eventually("another is managed", || world.neighbours().contains("managed"));
+    drop(watcher);
+    assert_eq!(world.near.run(release_neighbours).unwrap(), 1);
+    assert!(!world.neighbours().contains("managed"));
+    assert_eq!(world.near.run(release_neighbours).unwrap(), 0);
+}
+
+#[test]
+fn a_neighbour_that_somebody_fixed_is_left_as_it_is() {
+    let world = World::new();
+    world.near.ip("neigh add 192.0.2.2 dev eth0 lladdr 02:00:00:00:00:77 nud permanent").unwrap();
+    let watcher = world.watch(&["192.0.2.2"], &[]);
+    let seen = watcher.until("the neighbour is seen", |seen| neighbour(seen, "192.0.2.2").is_some());
+    assert_eq!(neighbour(&seen, "192.0.2.2"), Some(Mac([2, 0, 0, 0, 0, 0x77])));
+    assert!(world.neighbours().contains("PERMANENT"));
+}
+
+#[test]
+fn routes_that_change_are_followed() {
+    let world = World::new();
+    let watcher = world.watch(&["198.51.100.9"], &[]);
+    let next_hop =
+        |seen: &Observation| seen.host.paths.get(&address("198.51.100.9")).map(|path| path.next_hop);
+    assert_eq!(next_hop(&watcher.now()), Some(address("192.0.2.2")));
+    world.near.ip("route replace 198.51.100.0/24 via 192.0.2.3").unwrap();
+    watcher.until("the other gateway is seen", |seen| next_hop(seen) == Some(address("192.0.2.3")));
+    world.near.ip("rule add to 198.51.100.9 prohibit").unwrap();
+    watcher.until("a rule counts too", |seen| next_hop(seen).is_none());
+    world.near.ip("rule del to 198.51.100.9 prohibit").unwrap();
+    watcher.until("the rule is gone", |seen| next_hop(seen).is_some());
+}
+
+#[test]
+fn devices_that_go_and_come_back_are_followed() {
+    let world = World::new();
+    let watcher = world.watch(&["192.0.2.2"], &[]);
+    let seen = watcher.until("the neighbour is found", |seen| neighbour(seen, "192.0.2.2").is_some());
+    let before = seen.host.paths[&address("192.0.2.2")].device;
+    world.near.ip("link del eth0").unwrap();
+    let seen = watcher.until("the device is gone", |seen| !seen.host.devices.contains_key(&before));
+    assert_eq!(seen.host.paths, [].into());
+    world.connect();
+    let seen = watcher.until("everything is back", |seen| neighbour(seen, "192.0.2.2").is_some());
+    assert_ne!(seen.host.paths[&address("192.0.2.2")].device, before);
+    world.near.ip("link set eth0 down").unwrap();
+    watcher.until("a device that is down leads nowhere", |seen| seen.host.paths.is_empty());
+    world.near.ip("link set eth0 address 02:00:00:00:00:55").unwrap();
+    watcher.until("its new address is seen", |seen| {
+        seen.host.devices.values().any(|device| device.mac == Mac([2, 0, 0, 0, 0, 0x55]))
+    });
+}
+
+#[test]
+fn an_owned_address_belongs_to_the_link_of_its_subnet() {
+    let world = World::new();
+    let watcher = world.watch(&[], &["192.0.2.99", "2001:db8:2::99", "10.99.0.1", "192.0.2.1"]);
+    let observation = watcher.now();
+    let device = observation.links.values().find(|link| link.name == "eth0").unwrap().ifindex;
+    let expected = [(address("192.0.2.99"), device), (address("2001:db8:2::99"), device)];
+    assert_eq!(observation.host.on_link, expected.into());
+    world.near.ip("addr add 192.0.2.99/24 dev eth0").unwrap();
+    watcher.until("an address that the machine takes is its own", |seen| seen.host.on_link.len() == 1);
+}
+
+#[test]
+fn the_primary_address_is_that_of_the_default_route_or_the_first_global_one() {
+    let world = World::new();
+    world.near.wire("eth1", &world.far, "eth1", 1500).unwrap();
+    world.far.ip("link set eth1 up").unwrap();
+    world.near.ip("addr add 203.0.113.77/24 dev eth1\nlink set eth1 up").unwrap();
+    let watcher = world.watch(&[], &[]);
+    assert_eq!(watcher.now().primary, [address("192.0.2.1"), address("2001:db8:2::1")]);
+    world.near.ip("route add default via 203.0.113.1").unwrap();
+    watcher.until("the default route counts", |seen| seen.primary[0] == address("203.0.113.77"));
+}
+
+#[test]
+fn thousands_of_backends_and_a_storm_of_routes_are_followed() {
+    let world = World::new();
+    let many: Vec<String> =
+        (0..4000).map(|number| format!("198.51.{}.{}", 100 + number / 250, number % 250)).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    world.near.ip("route add 198.51.0.0/16 via 192.0.2.2").unwrap();
+    let watcher = world.watch(&many, &[]);
+    assert_eq!(watcher.now().host.paths.len(), 4000);
+    let storm: String = (0..20_000)
+        .map(|number| format!("route add 10.{}.{}.0/24 via 192.0.2.2\n", number / 250, number % 250))
+        .collect();
+    world.near.ip(&storm).unwrap();
+    world.near.ip("route replace 198.51.0.0/16 via 192.0.2.3").unwrap();
+    world.near.ip("route del 198.51.100.0/24").unwrap();
+    watcher.until("the last change is seen", |seen| {
+        seen.host.paths.values().all(|path| path.next_hop == address("192.0.2.3"))
+    });
+}
+
+#[test]
+fn an_address_that_is_taken_is_announced_three_times() {
+    let world = World::new();
+    let watcher = world.watch(&[], &["192.0.2.99", "2001:db8:2::99"]);
+    let host = watcher.now().host.clone();
+    let frames = PacketSocket::open(&world.far, "eth0").unwrap();
+    let found = announcements(&[].into(), &host.on_link, &host);
+    assert_eq!(found.len(), 2);
+    world.near.run(|| runtime().block_on(announce(found))).unwrap();
+    let mut count = [0; 3];
+    while let Some(frame) = frames.receive(Duration::from_millis(200)).unwrap() {
+        let sender = [192, 0, 2, 99];
+        if frame[12..14] == [8, 6] && frame[28..32] == sender && frame[38..42] == sender {
+            count[usize::from(frame[21]) - 1] += 1;
+        }
+        // An unsolicited advertisement to all nodes, of our address, that overrides what is known.
+        if frame[12..14] == [0x86, 0xdd] && frame[20] == 58 && frame[54] == 136 && frame[58] == 0x20 {
+            count[2] += 1;
+        }
+    }
+    assert_eq!(count, [3, 3, 3], "requests, replies, advertisements");
+    let learned = world.far.output(std::process::Command::new("ip").args(["neigh"])).unwrap();
+    assert!(!learned.contains("FAILED"), "{learned}");
+}
+
+#[test]
+fn listening_sockets_are_known() {
+    let world = World::new();
+    world.near.run(|| {
+        let tcp = TcpListener::bind("192.0.2.1:0").unwrap();
+        let udp = UdpSocket::bind("[::]:0").unwrap();
+        let listening = listening_sockets().unwrap();
+        let endpoint = |text: &str, port: u16, protocol| Endpoint { address: address(text), port, protocol };
+        let (tcp, udp) = (tcp.local_addr().unwrap().port(), udp.local_addr().unwrap().port());
+        for (expected, asked) in [
+            (true, endpoint("192.0.2.1", tcp, Protocol::Tcp)),
+            (false, endpoint("192.0.2.1", tcp, Protocol::Udp)),
+            (false, endpoint("192.0.2.7", tcp, Protocol::Tcp)),
+            (true, endpoint("2001:db8:2::1", udp, Protocol::Udp)),
+            (true, endpoint("192.0.2.1", udp, Protocol::Udp)),
+            (false, endpoint("192.0.2.1", udp, Protocol::Tcp)),
+        ] {
+            assert_eq!(listening.holds(&asked), expected, "{asked}");
+        }
+    });
+}
+
+/// Two machines on a wire: 192.0.2.1 and .2, 2001:db8:2::1 and ::2; a route by a gateway to 198.51.100.0/24.
+struct World {
+    near: Machine,
+    far: Machine,
+}
+
+impl World {
+    fn new() -> Self {
+        let world = Self { near: Machine::new("near").unwrap(), far: Machine::new("far").unwrap() };
+        world.connect();
+        world
+    }
+
+    fn connect(&self) {
+        self.near.wire("eth0", &self.far, "eth0", 1400).unwrap();
+        let up = |number: u8| {
+            format!(
+                "addr add 192.0.2.{number}/24 dev eth0\naddr add 2001:db8:2::{number}/64 dev eth0 nodad\n\
+                 link set eth0 up\n"
+            )
+        };
+        self.far.ip(&up(2)).unwrap();
+        self.near.ip(&(up(1) + "route add 198.51.100.0/24 via 192.0.2.2 mtu 1300\n")).unwrap();
+    }
+
+    fn watch(&self, backends: &[&str], addresses: &[&str]) -> Watch {
+        let watcher = self.near.run(|| Watcher::start("near")).unwrap();
+        let watch = Watch { watcher };
+        watch.follow(backends, addresses);
+        watch
+    }
+
+    fn neighbours(&self) -> String {
+        self.near.output(std::process::Command::new("ip").args(["neigh", "show", "dev", "eth0"])).unwrap()
+    }
+}
+
+struct Watch {
+    watcher: Watcher,
+}
+
+impl Watch {
+    fn follow(&self, backends: &[&str], addresses: &[&str]) {
+        let set = |texts: &[&str]| texts.iter().copied().map(address).collect::<BTreeSet<_>>();
+        let interest = Interest { backends: set(backends), addresses: set(addresses) };
+        let observe = self.watcher.observe(interest);
+        runtime().block_on(async { tokio::time::timeout(PATIENCE, observe).await }).unwrap().unwrap();
+    }
+
+    fn now(&self) -> Arc<Observation> {
+        self.watcher.observations().borrow().clone()
+    }
+
+    fn until(&self, what: &str, holds: impl Fn(&Observation) -> bool) -> Arc<Observation> {
+        let mut observations = self.watcher.observations();
+        runtime().block_on(async {
+            let found = tokio::time::timeout(PATIENCE, observations.wait_for(|seen| holds(seen))).await;
+            match found {
+                Ok(seen) => seen.unwrap().clone(),
+                Err(_) => panic!("not in time: {what}"),
+            }
+        })
+    }
+}
+
+fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !holds() {
+        assert!(started.elapsed() < PATIENCE, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn neighbour(observation: &Observation, text: &str) -> Option<Mac> {
+    let path = observation.host.paths.get(&address(text))?;
+    observation.host.neighbours.get(&(path.device, path.next_hop)).copied()
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
+}
+
+fn address(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
