@@ -1,5 +1,7 @@
 //! A process of a machine that never outlives its owner.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::io;
 use std::process::{Child, Command, ExitStatus};
 use std::thread;
@@ -28,6 +30,18 @@ impl Process {
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The BPF programs that it holds open, by id.
+    pub fn programs(&self) -> io::Result<BTreeSet<u32>> {
+        let mut programs = BTreeSet::new();
+        for entry in fs::read_dir(format!("/proc/{}/fdinfo", self.id()))? {
+            // A descriptor that was closed meanwhile is none.
+            let text = fs::read_to_string(entry?.path()).unwrap_or_default();
+            let ids = text.lines().filter_map(|line| line.strip_prefix("prog_id:"));
+            programs.extend(ids.filter_map(|id| id.trim().parse::<u32>().ok()));
+        }
+        Ok(programs)
     }
 
     /// Sends a signal by number, unless the process has ended.

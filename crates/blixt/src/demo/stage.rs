@@ -124,15 +124,21 @@ impl Stage {
 
     /// Waits until something is so; `false` if it does not come.
     pub(super) fn wait(&self, mut so: impl FnMut() -> bool) -> anyhow::Result<bool> {
+        let came = self.wait_anyway(|| self.interrupt.wanted() || so());
+        self.interrupt.check()?;
+        Ok(came)
+    }
+
+    /// As [`Stage::wait`], even if the demo is to end.
+    pub(super) fn wait_anyway(&self, mut so: impl FnMut() -> bool) -> bool {
         let deadline = Instant::now() + PATIENCE;
         while !so() {
-            self.interrupt.check()?;
             if Instant::now() > deadline {
-                return Ok(false);
+                return false;
             }
             thread::sleep(Duration::from_millis(5));
         }
-        Ok(true)
+        true
     }
 
     /// Where the manifests are.

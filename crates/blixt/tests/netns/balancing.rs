@@ -8,7 +8,7 @@ use std::thread;
 use blixt_lab::{Answer, Family, Lab, Protocol, Server, address, connect, connect_from, exchange_on};
 
 use crate::manifests::{Endpoint, Manifests, Service, State, TARGET};
-use crate::world::{Hook, World, at, vip};
+use crate::world::{Hook, World, at, until, vip};
 
 on_both_hooks!(
     every_backend_gets_connections_over_both_protocols_and_families,
@@ -22,6 +22,9 @@ on_both_hooks!(
     a_port_can_be_used_again_right_after_a_close,
     a_connection_that_is_closed_on_one_side_still_delivers_the_rest,
     one_mebibyte_comes_back_as_it_was_sent,
+    what_is_not_blixts_passes_untouched,
+    connections_packets_and_refusals_are_counted_by_route_and_reason,
+    status_shows_hooks_and_the_way_of_each_backend,
 );
 
 fn every_backend_gets_connections_over_both_protocols_and_families(hook: Hook) {
@@ -201,6 +204,56 @@ fn one_mebibyte_comes_back_as_it_was_sent(hook: Hook) {
     for family in Family::ALL {
         echo_of(&world, family, 1 << 20);
     }
+}
+
+fn what_is_not_blixts_passes_untouched(hook: Hook) {
+    let world = World::usual(hook);
+    for network in 1..=3 {
+        for family in Family::ALL {
+            let to = at(address(family, network, Lab::OTHER), TARGET);
+            let routed = connect(&world.lab.client, to).unwrap().answer;
+            assert_eq!(routed.backend, format!("backend-{network}"));
+            assert_eq!(routed.seen.ip(), address(family, 0, Lab::OTHER));
+            let answer = exchange_on(&udp_socket(&world, family), to, b"routed").unwrap();
+            assert_eq!(answer.seen.ip(), address(family, 0, Lab::OTHER));
+        }
+    }
+}
+
+fn connections_packets_and_refusals_are_counted_by_route_and_reason(hook: Hook) {
+    let mut manifests = Manifests::usual();
+    manifests.routes[1].backends = vec![("missing".to_owned(), None)];
+    let world = World::with(hook, manifests);
+    for family in Family::ALL {
+        assert_eq!(world.dial(Protocol::Tcp, family, 10).answered(), 10);
+        assert_eq!(world.dial(Protocol::Udp, family, 5).refused(), 5);
+    }
+    let tcp = [r#"kind="TCPRoute""#, r#"name="tcp-80""#];
+    until("20 connections are counted", || world.metric("blixt_route_connections_total", &tcp) == 20);
+    for direction in [r#"direction="request""#, r#"direction="reply""#] {
+        let labels = [tcp[0], tcp[1], direction];
+        // A handshake, a greeting and an end: at least four packets each way, none shorter than 40 bytes.
+        let packets = world.metric("blixt_route_packets_total", &labels);
+        assert!(packets >= 20 * 3, "{direction}: {packets} packets");
+        assert!(world.metric("blixt_route_bytes_total", &labels) >= packets * 40, "{direction}");
+    }
+    let udp = [r#"kind="UDPRoute""#, r#"name="udp-80""#];
+    until("10 refusals are counted", || world.metric("blixt_route_refused_total", &udp) == 10);
+    assert_eq!(world.metric("blixt_backend_connections_total", &[r#"/tcp""#]), 20);
+    assert_eq!(world.metric("blixt_dropped_packets_total", &[r#"reason="refused""#]), 10);
+}
+
+fn status_shows_hooks_and_the_way_of_each_backend(hook: Hook) {
+    let world = World::with(hook, Manifests { forwarding: "Transparent", ..Manifests::usual() });
+    let status = world.status().to_string();
+    for expected in ["10.0.1.2", "fd00:0:0:3::2", "backend1", "client", "Programmed"] {
+        assert!(status.contains(expected), "no {expected} in {status}");
+    }
+    let wide = world.blixt(&["status", "-o", "wide"]);
+    let wide = String::from_utf8_lossy(&wide.stdout).to_lowercase();
+    assert!(wide.contains("transparent"), "{wide}");
+    let name = if hook == Hook::Tc { "tc" } else { "xdp" };
+    assert!(wide.contains(name), "{wide}");
 }
 
 /// Sends that many bytes on one connection and checks that they come back.

@@ -121,7 +121,7 @@ fn a_second_instance_in_the_same_namespace_is_refused() {
 
 /// The programs of the running instance, which are in the kernel's list.
 fn running(world: &mut World) -> BTreeSet<u32> {
-    let held = world.programs();
+    let held = world.process().programs().unwrap();
     let listed = programs().unwrap();
     assert!(!held.is_empty() && held.iter().all(|id| listed.contains_key(id)), "{held:?} of {listed:?}");
     assert!(!world.pins().is_empty(), "nothing is pinned while blixt runs");

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use blixt_lab::{Busy, Family, Lab, PacketSocket, Protocol, address, tally};
+use blixt_lab::{Busy, Family, Lab, Machine, PacketSocket, Protocol, XdpPass, address, tally};
 
 use crate::changes::assert_unharmed;
 use crate::frames::WAIT;
@@ -16,6 +16,7 @@ on_both_hooks!(
     a_device_that_is_removed_and_made_anew_is_used_again,
     an_interface_that_goes_down_and_up_is_used_again,
     a_route_that_changes_is_followed,
+    a_device_that_appears_later_is_used_too,
     a_client_that_changes_its_mac_address_gets_its_answers,
 );
 
@@ -89,6 +90,31 @@ fn a_device_that_is_removed_and_made_anew_is_used_again(hook: Hook) {
             let tally = world.dial(Protocol::Tcp, family, 10);
             assert_eq!(tally.answered(), 10, "{family:?}: {tally:?}");
         }
+    }
+}
+
+fn a_device_that_appears_later_is_used_too(hook: Hook) {
+    let world = World::usual(hook);
+    let late = Machine::new("late").unwrap();
+    let balancer = &world.lab.balancer;
+    balancer.wire("late", &late, "eth0", 1500).unwrap();
+    balancer.ip("link set late up").unwrap();
+    late.ip("link set eth0 up").unwrap();
+    for family in Family::ALL {
+        let prefix = if family == Family::V4 { 24 } else { 64 };
+        let [near, far] = [Lab::BALANCER, Lab::OTHER].map(|host| address(family, 60, host));
+        balancer.ip(&format!("addr add {near}/{prefix} dev late nodad")).unwrap();
+        late.ip(&format!("addr add {far}/{prefix} dev eth0 nodad\nroute add default via {near}")).unwrap();
+    }
+    if hook == Hook::Xdp {
+        late.wire_like("eth0").unwrap();
+    }
+    // What XDP redirects to a veth arrives only where the peer has a program too.
+    let _pass = (hook == Hook::Xdp).then(|| XdpPass::attach(&late, "eth0").unwrap());
+    for family in Family::ALL {
+        until("the late client is served", || tally(&late, Protocol::Udp, vip(family), 1).answered() == 1);
+        let tally = tally(&late, Protocol::Tcp, vip(family), 20);
+        assert_eq!(tally.answered(), 20, "{family:?}: {tally:?}");
     }
 }
 

@@ -134,11 +134,6 @@ impl World {
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
-    /// What `/metrics` says.
-    pub fn metrics(&self) -> String {
-        self.get("/metrics").unwrap_or_default()
-    }
-
     /// Dials the Gateway's address `count` times.
     pub fn dial(&self, protocol: Protocol, family: Family, count: usize) -> Tally {
         tally(&self.lab.client, protocol, vip(family), count)
@@ -162,14 +157,13 @@ impl World {
         pins
     }
 
-    /// The programs that the running process holds, by id.
-    pub fn programs(&mut self) -> BTreeSet<u32> {
-        let directory = format!("/proc/{}/fdinfo", self.process().id());
-        let entries = fs::read_dir(directory).unwrap();
-        let texts = entries.map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap_or_default());
-        let lines: Vec<String> =
-            texts.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
-        lines.iter().filter_map(|line| line.strip_prefix("prog_id:")?.trim().parse().ok()).collect()
+    /// The sum of a metric over the lines that have all these labels.
+    pub fn metric(&self, name: &str, labels: &[&str]) -> u64 {
+        let metrics = self.get("/metrics").unwrap_or_default();
+        let lines = metrics
+            .lines()
+            .filter(|line| line.starts_with(name) && labels.iter().all(|label| line.contains(label)));
+        lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).sum()
     }
 
     fn is_ready(&self) -> bool {
