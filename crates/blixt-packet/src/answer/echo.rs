@@ -18,7 +18,7 @@ pub(crate) fn echo<A: Icmp, P: Packet, S: State<A>>(pkt: &mut P, state: &S, head
     }
 }
 
-#[inline(never)]
+#[inline(always)]
 fn make<A: Icmp, P: Packet, S: State<A>>(
     pkt: &mut P,
     state: &S,
@@ -37,7 +37,12 @@ fn make<A: Icmp, P: Packet, S: State<A>>(
         let [_, code, high, low] = old.to_ne_bytes();
         let word = |kind| u16::from_ne_bytes([kind, code]) as u32;
         let change = Delta::default().replace(word(A::ECHO_REQUEST), word(A::ECHO_REPLY));
-        let [high, low] = change.apply(u16::from_ne_bytes([high, low])).to_ne_bytes();
+        // A reply of zeros alone would need the other zero, which is as good everywhere else.
+        let sum = match change.apply(u16::from_ne_bytes([high, low])) {
+            0 => 0xffff,
+            sum => sum,
+        };
+        let [high, low] = sum.to_ne_bytes();
         pkt.write(headers.transport, [A::ECHO_REPLY, code, high, low])?;
         fragment::remember(state, headers);
     }

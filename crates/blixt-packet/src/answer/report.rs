@@ -13,7 +13,7 @@ use crate::{DropReason, Refusal};
 ///
 /// It embeds the packet's IP headers and its transport header without options: what the sender needs to find the
 /// connection. More would not do, since an unfinished checksum of the packet covers whatever is embedded.
-#[inline(never)]
+#[inline(always)]
 pub(super) fn report<A: Icmp, P: Packet, S: State<A>>(
     pkt: &mut P,
     state: &S,
@@ -22,9 +22,7 @@ pub(super) fn report<A: Icmp, P: Packet, S: State<A>>(
 ) -> Result<(), DropReason> {
     let transport = if headers.protocol() == TCP { TCP_BYTES } else { UDP_BYTES };
     let network = headers.transport - headers.network;
-    if network > MAX_SUM - TCP_BYTES
-        || headers.payload() < transport as u32
-        || !is_answerable(pkt, headers)?
+    if network > MAX_SUM - TCP_BYTES || headers.payload() < transport as u32 || !is_answerable(pkt, headers)?
     {
         return Err(refusal.reason);
     }

@@ -8,7 +8,7 @@ use crate::packet::Packet;
 use crate::state::State;
 
 /// Makes a RST of a TCP segment, unless it is one; else says what to count.
-#[inline(never)]
+#[inline(always)]
 pub(super) fn reset<A: Icmp, P: Packet, S: State<A>>(
     pkt: &mut P,
     state: &S,

@@ -15,11 +15,7 @@ pub(crate) const SOLICITATION: u8 = 135;
 
 /// Answers a neighbour solicitation for an address that is ours to answer for.
 #[inline(always)]
-pub(crate) fn solicited<P: Packet, S: State<V6>>(
-    pkt: &mut P,
-    state: &S,
-    headers: &Headers<V6>,
-) -> Verdict {
+pub(crate) fn solicited<P: Packet, S: State<V6>>(pkt: &mut P, state: &S, headers: &Headers<V6>) -> Verdict {
     match advertise(pkt, state, headers) {
         Ok(true) => Verdict::Answer(None),
         Ok(false) => Verdict::Pass,
@@ -46,7 +42,8 @@ fn advertise<P: Packet, S: State<V6>>(
     let Some([a, b, c, d, e, f]) = mac(state, target, headers.link) else {
         return Ok(false);
     };
-    let sum = pseudo_header(&headers.key, V6::ICMP, length).plus(pkt.sum(headers.transport, length as usize)?);
+    let sum =
+        pseudo_header(&headers.key, V6::ICMP, length).plus(pkt.sum(headers.transport, length as usize)?);
     if sum.fold() != 0xffff {
         return Err(DropReason::BadChecksum);
     }

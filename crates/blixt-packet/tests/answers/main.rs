@@ -1,0 +1,11 @@
+//! What Blixt answers, translates and puts in order: every expected packet is built and summed by etherparse.
+
+mod packets;
+mod world;
+
+mod echo;
+mod errors;
+mod fragments;
+mod neighbours;
+mod properties;
+mod refusals;

@@ -1,0 +1,216 @@
+//! Packets by another hand than the product's: etherparse writes the headers and sums them.
+
+use std::net::IpAddr;
+
+use etherparse::checksum::Sum16BitWords;
+use etherparse::{IpNumber, Ipv4Header, Ipv4Options, Ipv6FlowLabel, Ipv6Header, TcpHeader, UdpHeader};
+
+pub const TCP: u8 = 6;
+pub const UDP: u8 = 17;
+
+/// The addresses of one family: client -- frontend (and an address that only Blixt owns) -- source -- backend.
+#[derive(Clone, Copy, Debug)]
+pub struct Net {
+    pub client: IpAddr,
+    pub frontend: IpAddr,
+    pub owned: IpAddr,
+    pub source: IpAddr,
+    pub backend: IpAddr,
+    pub router: IpAddr,
+}
+
+pub fn nets() -> [Net; 2] {
+    let net = |prefix: &str| Net {
+        client: format!("{prefix}1").parse().unwrap(),
+        frontend: format!("{prefix}2").parse().unwrap(),
+        owned: format!("{prefix}3").parse().unwrap(),
+        source: format!("{prefix}4").parse().unwrap(),
+        backend: format!("{prefix}5").parse().unwrap(),
+        router: format!("{prefix}6").parse().unwrap(),
+    };
+    [net("10.0.0."), net("fd00::")]
+}
+
+pub fn frame(destination: [u8; 6], source: [u8; 6], ip: &[u8]) -> Vec<u8> {
+    let ethertype = if ip[0] >> 4 == 4 { [8, 0] } else { [0x86, 0xdd] };
+    [&destination[..], &source, &ethertype, ip].concat()
+}
+
+pub fn arp(
+    destination: [u8; 6],
+    source: [u8; 6],
+    operation: u8,
+    sender: ([u8; 6], [u8; 4]),
+    target: ([u8; 6], [u8; 4]),
+) -> Vec<u8> {
+    let fixed = [8, 6, 0, 1, 8, 0, 6, 4, 0, operation];
+    [&destination[..], &source, &fixed, &sender.0, &sender.1, &target.0, &target.1].concat()
+}
+
+pub fn ip(source: IpAddr, destination: IpAddr, protocol: u8, hops: u8, body: &[u8]) -> Vec<u8> {
+    ip_with(source, destination, protocol, hops, &[], body)
+}
+
+/// With IPv4 options, or the extension headers in front of an IPv6 packet: `between` is either, in wire format; in IPv6
+/// its first byte is the type of its first header.
+pub fn ip_with(
+    source: IpAddr,
+    destination: IpAddr,
+    protocol: u8,
+    hops: u8,
+    between: &[u8],
+    body: &[u8],
+) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    match (source, destination) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            let mut header = Ipv4Header::new(
+                body.len() as u16,
+                hops,
+                IpNumber(protocol),
+                source.octets(),
+                destination.octets(),
+            )
+            .unwrap();
+            header.options = Ipv4Options::try_from(between).unwrap();
+            header.set_payload_len(body.len()).unwrap();
+            header.header_checksum = header.calc_header_checksum();
+            header.write(&mut bytes).unwrap();
+        }
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            let (next, extensions) = between.split_first().unwrap_or((&protocol, &[]));
+            let header = Ipv6Header {
+                traffic_class: 0,
+                flow_label: Ipv6FlowLabel::ZERO,
+                payload_length: (extensions.len() + body.len()) as u16,
+                next_header: IpNumber(*next),
+                hop_limit: hops,
+                source: source.octets(),
+                destination: destination.octets(),
+            };
+            header.write(&mut bytes).unwrap();
+            bytes.extend(extensions);
+        }
+        _ => panic!("families differ"),
+    }
+    bytes.extend(body);
+    bytes
+}
+
+/// One part of a fragmented packet.
+pub fn part(
+    source: IpAddr,
+    destination: IpAddr,
+    protocol: u8,
+    hops: u8,
+    offset: u16,
+    more: bool,
+    body: &[u8],
+) -> Vec<u8> {
+    let (IpAddr::V4(from), IpAddr::V4(to)) = (source, destination) else {
+        let [high, low] = (offset | more as u16).to_be_bytes();
+        return ip_with(
+            source,
+            destination,
+            protocol,
+            hops,
+            &[44, protocol, 0, high, low, 0, 0, 0, 77],
+            body,
+        );
+    };
+    let mut header =
+        Ipv4Header::new(body.len() as u16, hops, IpNumber(protocol), from.octets(), to.octets()).unwrap();
+    header.identification = 77;
+    header.dont_fragment = false;
+    header.more_fragments = more;
+    header.fragment_offset = (offset / 8).try_into().unwrap();
+    header.header_checksum = header.calc_header_checksum();
+    let mut bytes = Vec::new();
+    header.write(&mut bytes).unwrap();
+    bytes.extend(body);
+    bytes
+}
+
+#[derive(Clone, Copy, Default)]
+pub struct Segment {
+    pub ports: [u16; 2],
+    pub sequence: u32,
+    pub acknowledgement: u32,
+    pub flags: u8,
+    pub window: u16,
+}
+
+pub fn tcp(source: IpAddr, destination: IpAddr, segment: Segment, payload: &[u8]) -> Vec<u8> {
+    let mut header = TcpHeader::new(segment.ports[0], segment.ports[1], segment.sequence, segment.window);
+    header.acknowledgment_number = segment.acknowledgement;
+    header.fin = segment.flags & 1 != 0;
+    header.syn = segment.flags & 2 != 0;
+    header.rst = segment.flags & 4 != 0;
+    header.ack = segment.flags & 16 != 0;
+    header.checksum = match (source, destination) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            header.calc_checksum_ipv4_raw(source.octets(), destination.octets(), payload).unwrap()
+        }
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            header.calc_checksum_ipv6_raw(source.octets(), destination.octets(), payload).unwrap()
+        }
+        _ => panic!("families differ"),
+    };
+    let mut bytes = Vec::new();
+    header.write(&mut bytes).unwrap();
+    bytes.extend(payload);
+    bytes
+}
+
+pub fn udp(source: IpAddr, destination: IpAddr, ports: [u16; 2], payload: &[u8]) -> Vec<u8> {
+    let [from, to] = ports;
+    let mut header =
+        UdpHeader { source_port: from, destination_port: to, length: 8 + payload.len() as u16, checksum: 0 };
+    header.checksum = match (source, destination) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            header.calc_checksum_ipv4_raw(source.octets(), destination.octets(), payload).unwrap()
+        }
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            header.calc_checksum_ipv6_raw(source.octets(), destination.octets(), payload).unwrap()
+        }
+        _ => panic!("families differ"),
+    };
+    let mut bytes = Vec::new();
+    header.write(&mut bytes).unwrap();
+    bytes.extend(payload);
+    bytes
+}
+
+pub fn icmp(
+    source: IpAddr,
+    destination: IpAddr,
+    kind: u8,
+    code: u8,
+    rest: [u8; 4],
+    payload: &[u8],
+) -> Vec<u8> {
+    let mut bytes = vec![kind, code, 0, 0];
+    bytes.extend(rest);
+    bytes.extend(payload);
+    let sum = sum(source, destination, icmp_number(source), &bytes);
+    bytes[2..4].copy_from_slice(&sum);
+    bytes
+}
+
+pub fn icmp_number(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 1 } else { 58 }
+}
+
+/// The checksum over `bytes`, with the pseudo header where the protocol has one.
+pub fn sum(source: IpAddr, destination: IpAddr, protocol: u8, bytes: &[u8]) -> [u8; 2] {
+    let mut sum = Sum16BitWords::new().add_slice(bytes);
+    let sum = match (source, destination) {
+        (IpAddr::V6(source), IpAddr::V6(destination)) => sum
+            .add_16bytes(source.octets())
+            .add_16bytes(destination.octets())
+            .add_4bytes((bytes.len() as u32).to_be_bytes())
+            .add_2bytes([0, protocol]),
+        _ => sum,
+    };
+    sum.ones_complement().to_ne_bytes()
+}

@@ -1,0 +1,352 @@
+//! A packet in a buffer, and tables in plain maps.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use blixt_packet::abi::{
+    AnswerBudget, BACKEND_SERVING, Backend, BackendId, Device, EndpointKey, Flow, FlowKey, Fragment,
+    FragmentKey, Frontend, Hop, Link, OwnedAddress, Settings, V4, V6,
+};
+use blixt_packet::address::Address;
+use blixt_packet::checksum::Delta;
+use blixt_packet::packet::Packet;
+use blixt_packet::state::{Added, Entry, Route, Socket, State};
+use blixt_packet::{DropReason, Verdict, forward, leave};
+
+use crate::packets::{Net, nets};
+
+pub const CLIENT_SIDE: u32 = 1;
+pub const BACKEND_SIDE: u32 = 2;
+pub const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+pub const OUR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
+pub const INNER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 3];
+pub const BACKEND_MAC: [u8; 6] = [2, 0, 0, 0, 0, 4];
+pub const FRONTEND_PORT: u16 = 80;
+pub const BACKEND_PORT: u16 = 8080;
+
+type Flows<A> = Rc<RefCell<BTreeMap<FlowKey<A>, Flow<A>>>>;
+
+/// The tables of one family.
+pub struct Tables<A: Ord> {
+    pub flows: Flows<A>,
+    pub fragments: RefCell<BTreeMap<FragmentKey<A>, Fragment>>,
+    pub frontends: BTreeMap<EndpointKey<A>, Frontend>,
+    pub addresses: BTreeMap<A, OwnedAddress>,
+    pub endpoints: BTreeSet<EndpointKey<A>>,
+    pub backends: Vec<Backend<A>>,
+}
+
+/// A balancer with one frontend, one backend and one address that only Blixt owns, in both families.
+pub struct World {
+    pub v4: Tables<V4>,
+    pub v6: Tables<V6>,
+    pub now: Cell<u32>,
+    pub mtu: Cell<u32>,
+    pub settings: Settings,
+    pub answers: Cell<AnswerBudget>,
+}
+
+impl World {
+    /// `way` as in the ABI.
+    pub fn new(way: u8) -> Self {
+        let [v4, v6] = nets();
+        Self {
+            v4: Tables::new(&v4, way),
+            v6: Tables::new(&v6, way),
+            now: Cell::new(100),
+            mtu: Cell::new(1500),
+            settings: Settings::DEFAULT,
+            answers: Cell::default(),
+        }
+    }
+
+    /// A frame from the client's side.
+    pub fn from_client(&self, ip: &[u8]) -> (Verdict, Vec<u8>) {
+        self.forward(CLIENT_SIDE, crate::packets::frame(OUR_MAC, CLIENT_MAC, ip))
+    }
+
+    /// A frame from the backend's side.
+    pub fn from_backend(&self, ip: &[u8]) -> (Verdict, Vec<u8>) {
+        self.forward(BACKEND_SIDE, crate::packets::frame(INNER_MAC, BACKEND_MAC, ip))
+    }
+
+    /// A frame that leaves towards the client.
+    pub fn leaving(&self, ip: &[u8]) -> (Verdict, Vec<u8>) {
+        let bytes = crate::packets::frame(CLIENT_MAC, OUR_MAC, ip);
+        let mut buffer = Buffer { bytes, ifindex: CLIENT_SIDE, is_partial: false };
+        let verdict = leave(&mut buffer, self);
+        (verdict, buffer.bytes)
+    }
+
+    pub fn forward(&self, ifindex: u32, bytes: Vec<u8>) -> (Verdict, Vec<u8>) {
+        self.run(Buffer { bytes, ifindex, is_partial: false })
+    }
+
+    pub fn run(&self, mut buffer: Buffer) -> (Verdict, Vec<u8>) {
+        let verdict = forward(&mut buffer, self);
+        (verdict, buffer.bytes)
+    }
+}
+
+impl<A: Family> Tables<A> {
+    fn new(net: &Net, way: u8) -> Self {
+        let endpoint = |address, port: u16, protocol| EndpointKey {
+            address: A::of(address),
+            port: port.to_be(),
+            protocol,
+        };
+        let frontend = Frontend { ring: 1, slots: 1, route: 1, reserved: 0 };
+        let backend = Backend {
+            address: A::of(net.backend),
+            source: A::of(net.source),
+            port: BACKEND_PORT.to_be(),
+            incarnation: 1,
+            state: BACKEND_SERVING,
+            way,
+            hop: 1,
+            route: 1,
+            ..Backend::default()
+        };
+        Self {
+            flows: Rc::default(),
+            fragments: RefCell::default(),
+            frontends: [6, 17]
+                .map(|protocol| (endpoint(net.frontend, FRONTEND_PORT, protocol), frontend))
+                .into(),
+            addresses: [(A::of(net.owned), OwnedAddress { ifindex: CLIENT_SIDE, reserved: 0 })].into(),
+            endpoints: [6, 17].map(|protocol| endpoint(net.backend, BACKEND_PORT, protocol)).into(),
+            backends: vec![Backend::default(), backend],
+        }
+    }
+}
+
+/// A family as the tests need it.
+pub trait Family: Address + Ord + 'static {
+    fn of(address: IpAddr) -> Self;
+    fn tables(world: &World) -> &Tables<Self>;
+}
+
+impl Family for V4 {
+    fn of(address: IpAddr) -> Self {
+        let IpAddr::V4(address) = address else { panic!("{address} is not of IPv4") };
+        Self([u32::from_ne_bytes(address.octets())])
+    }
+
+    fn tables(world: &World) -> &Tables<Self> {
+        &world.v4
+    }
+}
+
+impl Family for V6 {
+    fn of(address: IpAddr) -> Self {
+        let IpAddr::V6(address) = address else { panic!("{address} is not of IPv6") };
+        let octets = address.octets();
+        Self([0, 4, 8, 12].map(|at| u32::from_ne_bytes(octets[at..at + 4].try_into().unwrap())))
+    }
+
+    fn tables(world: &World) -> &Tables<Self> {
+        &world.v6
+    }
+}
+
+/// An entry of a flow table, by its key.
+pub struct Kept<A: Ord>(Flows<A>, FlowKey<A>);
+
+impl<A: Family> Entry<A> for Kept<A> {
+    fn read(&self) -> Flow<A> {
+        self.0.borrow()[&self.1]
+    }
+
+    fn write(&self, flow: &Flow<A>) {
+        self.0.borrow_mut().insert(self.1, *flow);
+    }
+}
+
+impl<A: Family> State<A> for World {
+    type Entry = Kept<A>;
+
+    fn now(&self) -> u32 {
+        self.now.get()
+    }
+
+    fn setting<T: Copy>(&self, field: impl Fn(&Settings) -> &T) -> T {
+        *field(&self.settings)
+    }
+
+    fn flow(&self, key: &FlowKey<A>) -> Option<Kept<A>> {
+        let flows = &A::tables(self).flows;
+        flows.borrow().contains_key(key).then(|| Kept(Rc::clone(flows), *key))
+    }
+
+    fn set_flow(&self, key: &FlowKey<A>, flow: &Flow<A>) -> Result<(), DropReason> {
+        A::tables(self).flows.borrow_mut().insert(*key, *flow);
+        Ok(())
+    }
+
+    fn add_flow(&self, key: &FlowKey<A>, flow: &Flow<A>) -> Added {
+        let mut flows = A::tables(self).flows.borrow_mut();
+        if flows.contains_key(key) {
+            return Added::Exists;
+        }
+        flows.insert(*key, *flow);
+        Added::New
+    }
+
+    fn fragment(&self, key: &FragmentKey<A>) -> Option<Fragment> {
+        A::tables(self).fragments.borrow().get(key).copied()
+    }
+
+    fn set_fragment(&self, key: &FragmentKey<A>, fragment: &Fragment) {
+        A::tables(self).fragments.borrow_mut().insert(*key, *fragment);
+    }
+
+    fn frontend(&self, key: &EndpointKey<A>) -> Option<Frontend> {
+        A::tables(self).frontends.get(key).copied()
+    }
+
+    fn is_endpoint(&self, key: &EndpointKey<A>) -> bool {
+        A::tables(self).endpoints.contains(key)
+    }
+
+    fn address(&self, address: &A) -> Option<OwnedAddress> {
+        A::tables(self).addresses.get(address).copied()
+    }
+
+    fn ring(&self, ring: u32, slot: u32) -> Option<BackendId> {
+        (ring == 1 && slot == 0).then(|| BackendId::new(1, 1))
+    }
+
+    fn backend(&self, slot: u32) -> Option<Backend<A>> {
+        A::tables(self).backends.get(slot as usize).copied()
+    }
+
+    fn hop(&self, id: u32) -> Option<Hop> {
+        (id == 1).then(|| Hop {
+            link: Link::new(BACKEND_SIDE, 0),
+            deadline: u32::MAX,
+            mtu: self.mtu.get(),
+            destination: mac(BACKEND_MAC),
+            source: mac(INNER_MAC),
+        })
+    }
+
+    fn device(&self, ifindex: u32) -> Option<Device> {
+        let address = match ifindex {
+            CLIENT_SIDE => OUR_MAC,
+            BACKEND_SIDE => INNER_MAC,
+            _ => return None,
+        };
+        Some(Device { ifindex, mtu: 1500, mac: mac(address), flags: 0 })
+    }
+
+    fn route(&self, _source: A, _destination: A) -> Route {
+        Route::Unknown
+    }
+
+    fn socket(&self, _key: &FlowKey<A>) -> Socket {
+        Socket::None
+    }
+
+    fn count_request(&self, _route: u32, _bytes: u32) {}
+
+    fn count_reply(&self, _route: u32, _bytes: u32) {}
+
+    fn count_connection(&self, _route: u32, _slot: u32) {}
+
+    fn count_refused(&self, _route: u32) {}
+
+    fn answers(&self) -> AnswerBudget {
+        self.answers.get()
+    }
+
+    fn set_answers(&self, budget: AnswerBudget) {
+        self.answers.set(budget);
+    }
+}
+
+fn mac(bytes: [u8; 6]) -> [u16; 3] {
+    let [a, b, c, d, e, f] = bytes;
+    [u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d]), u16::from_ne_bytes([e, f])]
+}
+
+/// A packet in a buffer.
+pub struct Buffer {
+    pub bytes: Vec<u8>,
+    pub ifindex: u32,
+    pub is_partial: bool,
+}
+
+impl Packet for Buffer {
+    fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn link(&self) -> Link {
+        Link::new(self.ifindex, 0)
+    }
+
+    fn is_segmented(&self) -> bool {
+        false
+    }
+
+    fn is_partial(&self) -> bool {
+        self.is_partial
+    }
+
+    fn read<const N: usize>(&self, at: usize) -> Result<[u8; N], DropReason> {
+        let bytes = self.bytes.get(at..at + N).ok_or(DropReason::Truncated)?;
+        Ok(bytes.try_into().unwrap())
+    }
+
+    fn words<const N: usize>(&self, at: usize) -> Result<[u32; N], DropReason> {
+        let bytes = self.bytes.get(at..at + 4 * N).ok_or(DropReason::Truncated)?;
+        Ok(std::array::from_fn(|word| u32::from_ne_bytes(bytes[4 * word..4 * word + 4].try_into().unwrap())))
+    }
+
+    fn write<const N: usize>(&mut self, at: usize, bytes: [u8; N]) -> Result<(), DropReason> {
+        self.bytes.get_mut(at..at + N).ok_or(DropReason::Truncated)?.copy_from_slice(&bytes);
+        Ok(())
+    }
+
+    fn write_words<const N: usize>(&mut self, at: usize, words: [u32; N]) -> Result<(), DropReason> {
+        let bytes: Vec<u8> = words.into_iter().flat_map(u32::to_ne_bytes).collect();
+        self.bytes.get_mut(at..at + 4 * N).ok_or(DropReason::Truncated)?.copy_from_slice(&bytes);
+        Ok(())
+    }
+
+    fn sum(&self, at: usize, len: usize) -> Result<Delta, DropReason> {
+        let bytes = self.bytes.get(at..at + len).ok_or(DropReason::Truncated)?;
+        Ok(bytes.chunks(2).fold(Delta::default(), |sum, pair| {
+            sum.add(u16::from_ne_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]) as u32)
+        }))
+    }
+
+    fn grow(&mut self, network: usize, bytes: usize) -> Result<(), DropReason> {
+        self.bytes.splice(network..network, vec![0xaa; bytes]);
+        Ok(())
+    }
+
+    fn shrink(&mut self, network: usize, bytes: usize) -> Result<(), DropReason> {
+        self.bytes.drain(network..network + bytes);
+        Ok(())
+    }
+
+    fn truncate(&mut self, len: usize) -> Result<(), DropReason> {
+        self.bytes.truncate(len);
+        Ok(())
+    }
+
+    fn set_vlan(&mut self, vlan: u16) -> Result<(), DropReason> {
+        let is_tagged = self.bytes[12..14] == [0x81, 0];
+        if is_tagged {
+            self.bytes.drain(12..16);
+        }
+        if vlan != 0 {
+            let [high, low] = vlan.to_be_bytes();
+            self.bytes.splice(12..12, [0x81, 0, high, low]);
+        }
+        Ok(())
+    }
+}
