@@ -2,8 +2,32 @@
 //!
 //! Total and deterministic: what is wrong with an object becomes a condition on it, and equal Snapshots give
 //! equal results.
+//!
+//! ```text
+//! classes ─► gateways ─► addresses ─┐
+//!               └─► listeners ──────┴─► claims ─► routes attach ─► backends ─► frontends ─► statuses
+//! ```
+
+mod address;
+mod address_range;
+mod attachment;
+mod backend;
+mod class;
+mod conflict;
+mod endpoint;
+mod frontend;
+mod gateway;
+mod grant;
+mod listener;
+mod listener_set;
+mod namespaces;
+mod programmed;
+mod refusal;
+mod route;
 
 use std::collections::BTreeMap;
+
+use serde::Serialize;
 
 use crate::api::ObjectKey;
 use crate::config::{Config, Endpoint};
@@ -38,18 +62,37 @@ pub struct Translation {
 }
 
 /// Something about an object that its author should know.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
 pub struct Note {
     /// The object.
     pub object: ObjectKey,
     /// The field.
-    pub field: String,
+    pub field: &'static str,
     /// What there is to know.
     pub message: String,
 }
 
 /// Translates. With `report` absent, whatever depends on the data plane is Unknown.
 pub fn translate(snapshot: &Snapshot, report: Option<&Report>) -> Translation {
-    let _ = (snapshot, report);
-    Translation::default()
+    let mut notes = Vec::new();
+    let classes = class::classes(snapshot);
+    let mut gateways = gateway::gateways(snapshot, &classes, &mut notes);
+    address::assign(snapshot, &mut gateways);
+    let sets = listener_set::listener_sets(snapshot, &gateways, &mut notes);
+    let mut listeners = listener::listeners(&gateways, &sets);
+    conflict::mark_conflicts(&mut listeners);
+    let claims = conflict::claim_endpoints(snapshot, &gateways, &mut listeners);
+    let routes = attachment::attach(snapshot, &gateways, &sets, &mut listeners, &mut notes);
+    let backends = backend::Resolver::new(snapshot, &claims);
+    let resolved: Vec<backend::Resolved> = routes.iter().map(|route| backends.resolve(route.route)).collect();
+    let config = frontend::config(&claims, &gateways, &listeners, &routes, &resolved);
+    let programmed = programmed::Programmed::new(report);
+
+    let mut statuses = class::statuses(&classes);
+    statuses.extend(gateway::statuses(&gateways, &sets, &listeners, &programmed));
+    statuses.extend(listener_set::statuses(&gateways, &sets, &listeners, &programmed));
+    statuses.extend(route::statuses(&gateways, &listeners, &routes, &resolved, &programmed));
+    notes.extend(backends.notes(&routes));
+    notes.sort();
+    Translation { config, statuses, notes }
 }
