@@ -1,3 +1,50 @@
 //! Loads, attaches and feeds the kernel programs, and follows the machine's devices, routes and neighbours.
+//!
+//! ```text
+//! open ─► pins of a process before this one, or new ones
+//!   └─► read_back ─► Tables ─► (diff) ─► apply ─► maps ─► program ─► counters, flows
+//!   └─► attach: TC or XDP, on each device, in place of what is there
+//! ```
+//!
+//! What is pinned works without this process, and belongs to one network namespace: see [`Instance`]. Nothing is decided
+//! here about frontends and backends.
 
+mod dataplane;
+mod instance;
+mod bpffs;
+mod capacity;
+mod object;
+mod kernel_types;
+mod machine;
+mod hook;
+mod attach;
+mod pins;
+mod filter;
+mod clsact;
+mod apply;
+mod rings;
+mod read_back;
+mod row;
+mod counters;
+mod flows;
+mod cleanup;
+mod maps;
+mod family;
+mod table;
+mod cpu_table;
+mod plain;
+mod sys;
+mod error;
 pub mod host;
+
+pub use attach::Attachment;
+pub use capacity::Capacity;
+pub use cleanup::cleanup;
+pub use counters::Counters;
+pub use dataplane::{Dataplane, Found, Options};
+pub use error::Error;
+pub use family::MapAddress;
+pub use hook::{Driver, Hook, Mode, modes};
+pub use instance::Instance;
+pub use object::KeptSize;
+pub use plain::Plain;

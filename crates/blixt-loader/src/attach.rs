@@ -1,0 +1,214 @@
+//! Programs on devices.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
+
+use aya::Ebpf;
+use aya::programs::{ProgramError, SchedClassifier, Xdp};
+
+use crate::Error;
+use crate::filter;
+use crate::hook::{self, Hook, Mode};
+use crate::object::{EGRESS, INGRESS, XDP};
+use crate::pins::{self, LinkPin, Slot};
+
+/// How a device is hooked.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Attachment {
+    /// Index of the device.
+    pub ifindex: u32,
+    /// How packets that come in are seen; `None` if only the egress is hooked.
+    pub ingress: Option<Mode>,
+    /// Packets that leave are seen too.
+    pub egress: bool,
+    /// By filters of a clsact queueing discipline, since the kernel has no TCX.
+    pub by_filter: bool,
+}
+
+/// Where this version's pins are, and those of others.
+#[derive(Debug)]
+pub(crate) struct Directories {
+    pub(crate) own: PathBuf,
+    pub(crate) other_layouts: Vec<PathBuf>,
+}
+
+/// Hooks a device, or replaces the programs that are there without a gap. What it is hooked by besides goes, after.
+pub(crate) fn attach(
+    ebpf: &mut Ebpf,
+    directories: &Directories,
+    ifindex: u32,
+    hook: Hook,
+    egress: bool,
+    by_filter: bool,
+) -> Result<Attachment, Error> {
+    let device = device_name(ifindex).map_err(attach_error(ifindex, "any hook"))?;
+    let existing: BTreeSet<Slot> = attached_slots(directories, ifindex)?;
+    let mut failure = None;
+    let mut ingress = None;
+    for &mode in hook::modes(hook, &hook::driver(&device)) {
+        // Generic XDP is only ever there because the driver has no native one, and the two exclude each other.
+        if mode == Mode::XdpNative && existing.contains(&Slot::In(Mode::XdpGeneric)) {
+            continue;
+        }
+        match place(ebpf, directories, ifindex, &device, Slot::In(mode), by_filter) {
+            Ok(filter) => {
+                ingress = Some((mode, filter));
+                break;
+            }
+            Err(error) if is_unsupported(&error) => failure = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    let Some((mode, mut filter)) = ingress else {
+        return Err(
+            failure.unwrap_or_else(|| attach_error(ifindex, "any hook")(libc_error(libc::EOPNOTSUPP)))
+        );
+    };
+    if egress {
+        filter |= place(ebpf, directories, ifindex, &device, Slot::Egress, by_filter)?;
+    }
+    for slot in Slot::ALL {
+        if slot != Slot::In(mode) && !(egress && slot == Slot::Egress) {
+            displace(directories, ifindex, slot)?;
+        }
+    }
+    Ok(Attachment { ifindex, ingress: Some(mode), egress, by_filter: filter })
+}
+
+/// Takes the programs off a device, which may be gone already.
+pub(crate) fn detach(directories: &Directories, ifindex: u32) -> Result<(), Error> {
+    Slot::ALL.into_iter().try_for_each(|slot| displace(directories, ifindex, slot))
+}
+
+/// What is attached, by this process or by one before it, under this layout or another.
+pub(crate) fn attachments(directories: &Directories) -> Result<Vec<Attachment>, Error> {
+    let mut all: Vec<Attachment> = Vec::new();
+    let mut add = |ifindex: u32, slot: Slot, by_filter: bool| {
+        let known = all.iter().position(|attachment| attachment.ifindex == ifindex);
+        let at = known.unwrap_or_else(|| {
+            all.push(Attachment { ifindex, ingress: None, egress: false, by_filter });
+            all.len() - 1
+        });
+        match slot {
+            Slot::In(mode) => all[at].ingress = Some(mode),
+            Slot::Egress => all[at].egress = true,
+        }
+        all[at].by_filter |= by_filter;
+    };
+    for directory in directories.all() {
+        for LinkPin { ifindex, slot, .. } in pins::links(directory)? {
+            add(ifindex, slot, false);
+        }
+        for (ifindex, slot) in filter::marks(directory)? {
+            add(ifindex, slot, true);
+        }
+    }
+    all.sort();
+    Ok(all)
+}
+
+impl Directories {
+    pub(crate) fn all(&self) -> impl Iterator<Item = &PathBuf> {
+        std::iter::once(&self.own).chain(&self.other_layouts)
+    }
+}
+
+pub(crate) fn device_name(ifindex: u32) -> io::Result<String> {
+    nix::net::if_::if_indextoname(ifindex)
+        .map(|name| name.to_string_lossy().into_owned())
+        .map_err(io::Error::from)
+}
+
+/// Puts the slot's program there; true if by a filter.
+fn place(
+    ebpf: &mut Ebpf,
+    directories: &Directories,
+    ifindex: u32,
+    device: &str,
+    slot: Slot,
+    by_filter: bool,
+) -> Result<bool, Error> {
+    let pin = pins::link_path(&directories.own, ifindex, slot);
+    let older: Vec<_> =
+        directories.other_layouts.iter().map(|layout| pins::link_path(layout, ifindex, slot)).collect();
+    let is_tc = !matches!(slot, Slot::In(Mode::XdpNative | Mode::XdpGeneric));
+    if !(by_filter && is_tc) {
+        let placed =
+            with_program(ebpf, slot, |program| pins::put_link(program, ifindex, slot, &pin, &older))?;
+        match placed {
+            Ok(()) => return Ok(false),
+            // Before Linux 6.6 the kernel does not know this kind of link.
+            Err(error) if is_tc && error.raw_os_error() == Some(libc::EINVAL) => {}
+            Err(error) => return Err(attach_error(ifindex, slot.label())(error)),
+        }
+    }
+    filter::put(classifier(ebpf, slot)?, &directories.own, ifindex, device, slot)?;
+    Ok(true)
+}
+
+fn displace(directories: &Directories, ifindex: u32, slot: Slot) -> Result<(), Error> {
+    for directory in directories.all() {
+        pins::drop_link(&pins::link_path(directory, ifindex, slot))?;
+        filter::remove(directory, ifindex, slot)?;
+    }
+    Ok(())
+}
+
+fn attached_slots(directories: &Directories, ifindex: u32) -> Result<BTreeSet<Slot>, Error> {
+    let mut slots = BTreeSet::new();
+    for directory in directories.all() {
+        let links = pins::links(directory)?;
+        slots.extend(links.iter().filter(|link| link.ifindex == ifindex).map(|link| link.slot));
+    }
+    Ok(slots)
+}
+
+fn with_program<T>(
+    ebpf: &mut Ebpf,
+    slot: Slot,
+    function: impl FnOnce(BorrowedFd<'_>) -> T,
+) -> Result<T, Error> {
+    let name = program_name(slot);
+    let program = ebpf.program(name).ok_or(Error::Missing { name })?;
+    let error = |source| Error::Program { program: name, source };
+    let fd = match slot {
+        Slot::In(Mode::XdpNative | Mode::XdpGeneric) => <&Xdp>::try_from(program)
+            .and_then(|program| program.fd()?.try_clone().map_err(ProgramError::from)),
+        Slot::In(Mode::Tc) | Slot::Egress => <&SchedClassifier>::try_from(program)
+            .and_then(|program| program.fd()?.try_clone().map_err(ProgramError::from)),
+    };
+    Ok(function(fd.map_err(error)?.as_fd()))
+}
+
+fn classifier(ebpf: &mut Ebpf, slot: Slot) -> Result<&mut SchedClassifier, Error> {
+    let name = program_name(slot);
+    let program = ebpf.program_mut(name).ok_or(Error::Missing { name })?;
+    <&mut SchedClassifier>::try_from(program).map_err(|source| Error::Program { program: name, source })
+}
+
+const fn program_name(slot: Slot) -> &'static str {
+    match slot {
+        Slot::In(Mode::Tc) => INGRESS,
+        Slot::In(Mode::XdpNative | Mode::XdpGeneric) => XDP,
+        Slot::Egress => EGRESS,
+    }
+}
+
+/// The driver has no such hook: the next one may do.
+fn is_unsupported(error: &Error) -> bool {
+    matches!(error, Error::Attach { source, .. }
+        if matches!(source.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EINVAL)))
+}
+
+pub(crate) fn attach_error(ifindex: u32, hook: &'static str) -> impl FnOnce(io::Error) -> Error {
+    move |source| {
+        let device = device_name(ifindex).unwrap_or_else(|_| format!("of index {ifindex}"));
+        Error::Attach { device, hook, source }
+    }
+}
+
+fn libc_error(code: i32) -> io::Error {
+    io::Error::from_raw_os_error(code)
+}

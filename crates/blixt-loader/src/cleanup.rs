@@ -1,0 +1,99 @@
+//! Taking Blixt off a machine: nothing of it stays.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use crate::Error;
+use crate::filter;
+use crate::instance::{Instance, Lock};
+use crate::pins;
+
+/// Removes everything of the calling thread's network namespace, and of namespaces that are gone: programs, filters,
+/// pins, locks. It needs no kernel program in the build, and does no harm where there is nothing.
+pub fn cleanup() -> Result<(), Error> {
+    let instance = Instance::current()?;
+    let lock = instance.lock()?;
+    remove_dead(&instance);
+    remove_instance(&instance, lock)
+}
+
+pub(crate) fn remove_instance(instance: &Instance, lock: Lock) -> Result<(), Error> {
+    for directory in instance.directories() {
+        for layout in pins::list(&directory)? {
+            remove_layout(&layout)?;
+        }
+        remove_directory(&directory)?;
+        remove_parent(&directory);
+    }
+    lock.remove()
+}
+
+/// Takes the programs of one layout off their devices and removes its maps.
+pub(crate) fn remove_layout(layout: &Path) -> Result<(), Error> {
+    for link in pins::links(layout)? {
+        pins::drop_link(&link.path)?;
+    }
+    for (ifindex, slot) in filter::marks(layout)? {
+        filter::remove(layout, ifindex, slot)?;
+    }
+    for path in pins::list(layout)? {
+        let removed = if path.is_dir() { fs::remove_dir(&path) } else { fs::remove_file(&path) };
+        removed.map_err(Error::file("remove", &path))?;
+    }
+    remove_directory(layout)?;
+    if let Some(instance) = layout.parent() {
+        // Other layouts may be there.
+        let _: io::Result<()> = fs::remove_dir(instance);
+        remove_parent(instance);
+    }
+    Ok(())
+}
+
+/// Removes the pins of instances whose network namespace ended without them; returns their names. A namespace takes its
+/// devices with it: links that all lead nowhere are a dead one's. Failures wait for the next start.
+pub(crate) fn remove_dead(own: &Instance) -> Vec<String> {
+    let mut removed = Vec::new();
+    for instance in Instance::all() {
+        if instance == *own || !is_dead(&instance) {
+            continue;
+        }
+        // One that is held is alive, whatever its links say.
+        let Ok(lock) = instance.lock() else { continue };
+        if is_dead(&instance) && remove_instance(&instance, lock).is_ok() {
+            removed.push(instance.name().to_owned());
+        }
+    }
+    removed
+}
+
+/// It has links, and none of them holds a device.
+fn is_dead(instance: &Instance) -> bool {
+    let mut links = 0;
+    for directory in instance.directories() {
+        for layout in pins::list(&directory).unwrap_or_default() {
+            let Ok(pins) = pins::links(&layout) else { return false };
+            if pins.iter().any(|pin| pins::is_alive(&pin.path))
+                || filter::marks(&layout).is_ok_and(|marks| !marks.is_empty())
+            {
+                return false;
+            }
+            links += pins.len();
+        }
+    }
+    links > 0
+}
+
+fn remove_directory(path: &Path) -> Result<(), Error> {
+    match fs::remove_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::file("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// The directory of all instances goes with the last of them.
+fn remove_parent(directory: &Path) {
+    if let Some(parent) = directory.parent() {
+        let _: io::Result<()> = fs::remove_dir(parent);
+    }
+}

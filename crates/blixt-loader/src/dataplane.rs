@@ -1,0 +1,260 @@
+//! The kernel program in the kernel, and everything that user space does with it.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use aya::Ebpf;
+use blixt_core::tables::{Op, Tables};
+use blixt_packet::abi::{Flow, FlowKey, Settings};
+
+use crate::Error;
+use crate::apply::{self, Mirror};
+use crate::attach::{self, Attachment, Directories};
+use crate::capacity::Capacity;
+use crate::cleanup;
+use crate::counters::{self, Counters};
+use crate::family::MapAddress;
+use crate::flows;
+use crate::hook::Hook;
+use crate::instance::{self, Instance, Lock};
+use crate::kernel_types;
+use crate::machine;
+use crate::maps::Maps;
+use crate::object::{self, KeptSize};
+use crate::pins;
+use crate::read_back;
+
+/// How the kernel program is to be loaded.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Options {
+    /// Sizes of maps that do not exist yet.
+    pub capacity: Capacity,
+    /// Constants of the program. Where `ip_summed` lies is found here.
+    pub settings: Settings,
+    /// How long a next hop is believed after [`Dataplane::renew_hops`]; longer than the pauses between its calls.
+    pub hop_life: Duration,
+    /// Attach TC programs as filters of a clsact queueing discipline even where the kernel has TCX.
+    pub filters: bool,
+}
+
+/// What [`Dataplane::open`] found.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Found {
+    /// There were pinned maps of this layout: their content was taken over.
+    pub is_taken_over: bool,
+    /// Maps that keep another size than the one that was asked for.
+    pub kept_sizes: Vec<KeptSize>,
+    /// Directories of other map layouts: their programs run until [`Dataplane::attach`] replaces them, and
+    /// [`Dataplane::retire_other_layouts`] ends them.
+    pub other_layouts: Vec<PathBuf>,
+    /// Instances of network namespaces that are gone: their pins were removed.
+    pub dead_instances: Vec<String>,
+}
+
+/// The kernel program of one network namespace, loaded. Dropping it leaves the program at work.
+#[derive(Debug)]
+pub struct Dataplane {
+    ebpf: Ebpf,
+    maps: Maps,
+    /// `None` after a write that failed half-way: the maps must be read again.
+    mirror: Option<Mirror>,
+    capacity: Capacity,
+    hop_life: Duration,
+    filters: bool,
+    directories: Directories,
+    found: Found,
+    instance: Instance,
+    /// Last: nobody else may begin while the rest is being dropped.
+    lock: Lock,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            capacity: Capacity::of_machine(),
+            settings: Settings::DEFAULT,
+            hop_life: Duration::from_secs(10),
+            filters: false,
+        }
+    }
+}
+
+impl Dataplane {
+    /// Loads the program for the calling thread's network namespace. Pinned maps are taken over with what is in them;
+    /// programs that are attached stay until [`Dataplane::attach`] replaces them.
+    pub fn open(options: &Options) -> Result<Self, Error> {
+        if !object::is_there() {
+            return Err(Error::NoObject);
+        }
+        machine::check_bpf()?;
+        let instance = Instance::current()?;
+        let lock = instance.lock()?;
+        let dead_instances = cleanup::remove_dead(&instance);
+        let directory = instance.directory()?;
+        let own = directory.join(instance::layout());
+        let is_new = !own.is_dir();
+        fs::create_dir_all(&own).map_err(Error::file("create", &own))?;
+
+        let loaded = Self::load(options, directory, own.clone(), dead_instances, instance, lock);
+        if loaded.is_err() && is_new {
+            // Nothing was there, and nothing stays.
+            cleanup::remove_layout(&own)?;
+        }
+        loaded.map_err(machine::blame_kernel)
+    }
+
+    /// What was found when it was opened.
+    pub fn found(&self) -> &Found {
+        &self.found
+    }
+
+    /// The instance that it is.
+    pub fn instance(&self) -> &Instance {
+        &self.instance
+    }
+
+    /// The sizes that the maps have.
+    pub fn capacity(&self) -> &Capacity {
+        &self.capacity
+    }
+
+    /// The loaded programs, for running them on packets of a test or a benchmark: `blixt_ingress`, `blixt_egress`
+    /// (TC) and `blixt_xdp`.
+    pub fn programs(&mut self) -> &mut Ebpf {
+        &mut self.ebpf
+    }
+
+    /// Writes operations to the maps, in order. After an error those before it are written.
+    pub fn apply(&mut self, ops: &[Op]) -> Result<(), Error> {
+        let deadline = self.deadline();
+        let mut mirror = self.take_mirror()?;
+        apply::apply(&self.maps, &mut mirror, ops, deadline)?;
+        self.mirror = Some(mirror);
+        Ok(())
+    }
+
+    /// What the maps hold, without what they do not keep: slots of rings, names of routes, addresses of next hops.
+    pub fn read_back(&self) -> Result<Tables, Error> {
+        read_back::read_back(&self.maps)
+    }
+
+    /// Lets every next hop that has a neighbour be believed for another [`Options::hop_life`].
+    pub fn renew_hops(&mut self) -> Result<(), Error> {
+        let deadline = self.deadline();
+        let mut mirror = self.take_mirror()?;
+        for row in mirror.hops.values_mut() {
+            row.deadline = deadline;
+        }
+        let rows: Vec<_> = mirror.hops.iter().map(|(id, row)| (*id, *row)).collect();
+        self.maps.hops.set(&rows)?;
+        self.mirror = Some(mirror);
+        Ok(())
+    }
+
+    /// Hooks a device, or replaces the programs on it without losing a packet. Without `egress` only packets that come
+    /// in are seen.
+    pub fn attach(&mut self, ifindex: u32, hook: Hook, egress: bool) -> Result<Attachment, Error> {
+        attach::attach(&mut self.ebpf, &self.directories, ifindex, hook, egress, self.filters)
+    }
+
+    /// Takes the programs off a device; also removes what a device that is gone has left.
+    pub fn detach(&mut self, ifindex: u32) -> Result<(), Error> {
+        attach::detach(&self.directories, ifindex)
+    }
+
+    /// What is attached, also by processes before this one; devices that are gone may still be listed.
+    pub fn attachments(&self) -> Result<Vec<Attachment>, Error> {
+        attach::attachments(&self.directories)
+    }
+
+    /// Ends the programs of other map layouts and removes their maps. Devices that were attached since run this
+    /// version already.
+    pub fn retire_other_layouts(&mut self) -> Result<(), Error> {
+        for layout in std::mem::take(&mut self.directories.other_layouts) {
+            cleanup::remove_layout(&layout)?;
+        }
+        Ok(())
+    }
+
+    /// What the program counted.
+    pub fn counters(&self) -> Result<Counters, Error> {
+        match &self.mirror {
+            Some(mirror) => counters::read(&self.maps, mirror),
+            None => counters::read(&self.maps, &read_back::mirror(&self.maps, &self.read_back()?)?),
+        }
+    }
+
+    /// About how many entries the flow tables hold, two for each connection.
+    pub fn flow_entries(&self) -> Result<u64, Error> {
+        flows::estimate(&self.maps)
+    }
+
+    /// The entry of one tuple: what would be done with a packet that carries it.
+    pub fn flow<A: MapAddress>(&self, key: &FlowKey<A>) -> Result<Option<Flow<A>>, Error> {
+        A::maps(&self.maps).flows.get(key)
+    }
+
+    /// Up to `limit` entries of a family, in no order.
+    pub fn flows<A: MapAddress>(&self, limit: usize) -> Result<Vec<(FlowKey<A>, Flow<A>)>, Error> {
+        flows::list(A::maps(&self.maps), limit)
+    }
+
+    /// Takes every program off, removes every pin and the lock: as if Blixt had never been here.
+    pub fn remove(self) -> Result<(), Error> {
+        let Self { directories, instance, lock, .. } = self;
+        drop(directories);
+        cleanup::remove_instance(&instance, lock)
+    }
+
+    fn load(
+        options: &Options,
+        directory: PathBuf,
+        own: PathBuf,
+        dead_instances: Vec<String>,
+        instance: Instance,
+        lock: Lock,
+    ) -> Result<Self, Error> {
+        let mut settings = options.settings;
+        if let Some(place) = kernel_types::ip_summed() {
+            settings.summed_offset = place.byte;
+            settings.summed_shift = place.bit;
+        }
+        let is_taken_over = !pins::list(&own)?.is_empty();
+        let other_layouts: Vec<PathBuf> =
+            pins::list(&directory)?.into_iter().filter(|path| *path != own && path.is_dir()).collect();
+        let loaded = object::load(&own, &options.capacity, &settings)?;
+        let maps = Maps::new(&loaded.fds, machine::possible_cpus()?)?;
+        let found = Found {
+            is_taken_over,
+            kept_sizes: loaded.kept,
+            other_layouts: other_layouts.clone(),
+            dead_instances,
+        };
+        let mut dataplane = Self {
+            ebpf: loaded.ebpf,
+            maps,
+            mirror: None,
+            capacity: loaded.capacity,
+            hop_life: options.hop_life,
+            filters: options.filters,
+            directories: Directories { own, other_layouts },
+            found,
+            instance,
+            lock,
+        };
+        dataplane.mirror = Some(dataplane.take_mirror()?);
+        Ok(dataplane)
+    }
+
+    fn take_mirror(&mut self) -> Result<Mirror, Error> {
+        match self.mirror.take() {
+            Some(mirror) => Ok(mirror),
+            None => read_back::mirror(&self.maps, &self.read_back()?),
+        }
+    }
+
+    fn deadline(&self) -> u32 {
+        u32::try_from((machine::now() + self.hop_life).as_secs()).unwrap_or(u32::MAX)
+    }
+}

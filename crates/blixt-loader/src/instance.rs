@@ -1,0 +1,163 @@
+//! One Blixt: that of one network namespace. Its pins, and the lock that makes it the only one.
+//!
+//! ```text
+//! /sys/fs/bpf/blixt/4026531833-1/          the instance: inode and cookie of the network namespace
+//!     v1/FLOWS_V4, v1/RINGS, ...           maps of map layout 1
+//!     v1/link-2-ingress, v1/link-3-xdp     links, by index of the device
+//! /run/blixt/4026531833-1.lock             held by the process that manages it
+//! ```
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use blixt_packet::abi::ABI_VERSION;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::Error;
+use crate::bpffs;
+use crate::machine;
+
+/// The directory of all instances in a bpf file system.
+const PINS: &str = "blixt";
+/// Where locks lie.
+const RUN: &str = "/run/blixt";
+/// This thread's network namespace.
+const NAMESPACE: &str = "/proc/thread-self/ns/net";
+
+/// The Blixt of one network namespace, whether it runs or not.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Instance {
+    name: String,
+}
+
+/// While it is held, no other process manages the instance.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    file: Flock<File>,
+    path: PathBuf,
+}
+
+impl Instance {
+    /// That of the calling thread's network namespace. The inode's number alone would be given again to a later
+    /// namespace, which then would take a dead one's connections for its own.
+    pub fn current() -> Result<Self, Error> {
+        let inode = fs::metadata(NAMESPACE).map_err(Error::file("look at", NAMESPACE))?.ino();
+        let cookie = machine::network_namespace().map_err(Error::file("read the cookie of", NAMESPACE))?;
+        Ok(Self { name: format!("{inode}-{cookie}") })
+    }
+
+    /// Its name: a directory of pins, and a lock, are called so.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The directory of runtime files of all instances, for a control socket beside the lock.
+    pub fn run_directory() -> &'static Path {
+        Path::new(RUN)
+    }
+
+    /// The directories of its pins, of all layouts and in every bpf file system, whether any is there or not.
+    pub(crate) fn directories(&self) -> Vec<PathBuf> {
+        bpffs::mounted().iter().map(|bpffs| bpffs.join(PINS).join(&self.name)).collect()
+    }
+
+    /// The directory that holds its pins, or will: where there are some already, else in the first bpf file system,
+    /// which is mounted if need be.
+    pub(crate) fn directory(&self) -> Result<PathBuf, Error> {
+        let mut directories = self.directories();
+        if let Some(found) = directories.iter().position(|directory| directory.is_dir()) {
+            return Ok(directories.swap_remove(found));
+        }
+        match directories.into_iter().next() {
+            Some(directory) => Ok(directory),
+            None => Ok(bpffs::mount_one()?.join(PINS).join(&self.name)),
+        }
+    }
+
+    /// Every instance that has pins.
+    pub(crate) fn all() -> Vec<Self> {
+        let names = |bpffs: PathBuf| {
+            let entries = fs::read_dir(bpffs.join(PINS)).into_iter().flatten().flatten();
+            entries.filter_map(|entry| entry.file_name().into_string().ok())
+        };
+        let mut names: Vec<String> = bpffs::mounted().into_iter().flat_map(names).collect();
+        names.sort_unstable();
+        names.dedup();
+        names.into_iter().map(|name| Self { name }).collect()
+    }
+
+    /// Takes the lock, or says who holds it.
+    pub(crate) fn lock(&self) -> Result<Lock, Error> {
+        fs::create_dir_all(RUN).map_err(Error::file("create", RUN))?;
+        let path = Path::new(RUN).join(format!("{}.lock", self.name));
+        loop {
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .open(&path)
+                .map_err(Error::file("open", &path))?;
+            let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(file) => file,
+                Err((mut file, Errno::EWOULDBLOCK)) => {
+                    return Err(Error::Held { pid: read_pid(&mut file), path });
+                }
+                Err((_, errno)) => return Err(Error::file("lock", &path)(errno.into())),
+            };
+            // Whoever held it before may have removed the file between our open and our lock.
+            if !is_same(&file, &path) {
+                continue;
+            }
+            write_pid(&mut file).map_err(Error::file("write", &path))?;
+            return Ok(Lock { file, path });
+        }
+    }
+}
+
+impl fmt::Display for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+impl Lock {
+    /// Gives it back and leaves no file.
+    pub(crate) fn remove(self) -> Result<(), Error> {
+        let Self { file, path } = self;
+        let removed = fs::remove_file(&path).map_err(Error::file("remove", &path));
+        drop(file);
+        // The control socket or another instance's lock may still lie there.
+        let _: io::Result<()> = fs::remove_dir(RUN);
+        removed
+    }
+}
+
+/// The name of the directory of this version's pins.
+pub(crate) fn layout() -> String {
+    format!("v{ABI_VERSION}")
+}
+
+fn is_same(file: &File, path: &Path) -> bool {
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(file), Ok(path)) => (file.dev(), file.ino()) == (path.dev(), path.ino()),
+        _ => false,
+    }
+}
+
+fn read_pid(file: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    file.read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+fn write_pid(file: &mut File) -> io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()?;
+    writeln!(file, "{}", std::process::id())
+}

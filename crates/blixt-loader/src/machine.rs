@@ -1,0 +1,109 @@
+//! What the loader must know of the machine itself.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::time::Duration;
+
+use crate::Error;
+use crate::sys;
+
+/// `SO_NETNS_COOKIE`, which libc does not name.
+const SO_NETNS_COOKIE: libc::c_int = 71;
+
+/// The oldest kernel that Blixt knows to work.
+pub(crate) const OLDEST_KERNEL: &str = "6.1";
+
+/// The release of the running kernel, as `uname -r` says it.
+pub(crate) fn kernel_release() -> String {
+    nix::sys::utsname::uname()
+        .map(|name| name.release().to_string_lossy().into_owned())
+        .unwrap_or_else(|_| "unknown".into())
+}
+
+/// Names the kernel's age where that may be why something failed.
+pub(crate) fn blame_kernel(source: Error) -> Error {
+    let release = kernel_release();
+    match source {
+        Error::Load(_) | Error::Program { .. } | Error::Verifier { .. } | Error::Map { .. }
+            if is_old(&release) =>
+        {
+            Error::KernelTooOld { source: Box::new(source), release, minimum: OLDEST_KERNEL }
+        }
+        source => source,
+    }
+}
+
+/// Tries the smallest thing that bpf can do, for a clear word before anything else is touched.
+pub(crate) fn check_bpf() -> Result<(), Error> {
+    match sys::create_array("blixt_probe", 4, 1, 0) {
+        Ok(_) => Ok(()),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::ENOSYS) => Err(Error::NoBpf { minimum: OLDEST_KERNEL }),
+            Some(libc::EPERM | libc::EACCES) => Err(Error::NotPermitted),
+            _ => Err(Error::Map { op: "create", map: "blixt_probe", source: error }),
+        },
+    }
+}
+
+fn is_old(release: &str) -> bool {
+    let version = |text: &str| {
+        let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse::<u32>().ok());
+        Some((numbers.next()??, numbers.next()??))
+    };
+    version(release).is_some_and(|release| Some(release) < version(OLDEST_KERNEL))
+}
+
+/// The coarse monotonic clock, the one that the kernel program reads.
+pub(crate) fn now() -> Duration {
+    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC_COARSE);
+    time.map(Duration::from).unwrap_or_default()
+}
+
+/// The number of CPUs that per-CPU maps have values for.
+pub(crate) fn possible_cpus() -> Result<usize, Error> {
+    aya::util::nr_cpus().map_err(|(path, source)| Error::file("read", path)(source))
+}
+
+/// The number that the kernel gives this thread's network namespace. Unlike an inode's number, it is not given again
+/// before the next boot.
+pub(crate) fn network_namespace() -> io::Result<u64> {
+    // SAFETY: no pointers.
+    let socket = unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
+    if socket < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it is new and nobody else's.
+    let socket = unsafe { OwnedFd::from_raw_fd(socket) };
+    let mut cookie = 0u64;
+    let mut size = size_of::<u64>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `size` bytes, which `cookie` has.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut size,
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(cookie) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_kernels_are_told_from_new_ones() {
+        for (release, old) in [("5.10.0-8-amd64", true), ("6.1.0", false), ("6.18.44", false), ("odd", false)]
+        {
+            assert_eq!(is_old(release), old, "{release}");
+        }
+    }
+
+    #[test]
+    fn the_namespace_has_one_number() {
+        assert_eq!(network_namespace().unwrap(), network_namespace().unwrap());
+        assert_ne!(network_namespace().unwrap(), 0);
+    }
+}
