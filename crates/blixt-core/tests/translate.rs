@@ -1,0 +1,302 @@
+//! Golden files: what `translate` makes of manifests, and what the parser says of broken ones.
+//!
+//! `BLIXT_BLESS=1 cargo test -p blixt-core --test translate` writes the expectations anew: read the diff before
+//! you commit it. Comments at the head of a file say what the manifests cannot:
+//!
+//! ```text
+//! # machine: 192.0.2.1 2001:db8::1     its own addresses (these are the default)
+//! # assigned: default/gateway 10.0.0.9  an address from a pool that the Gateway had before
+//! # report: none                       the data plane has not spoken; default: everything works
+//! # report: 10.0.0.9:80/tcp error the map is full
+//! # report: 10.0.0.9:80/tcp warning a process listens here too
+//! ```
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use blixt_core::api::{Kind, ObjectKey};
+use blixt_core::config::{Backend, Config, Pool};
+use blixt_core::manifest::{self, Content};
+use blixt_core::snapshot::Snapshot;
+use blixt_core::status::{Condition, ListenerStatus, Status};
+use blixt_core::translate::{FrontendReport, Report, Translation, translate};
+
+const MACHINE: &str = "192.0.2.1 2001:db8::1";
+
+#[test]
+fn manifests_translate_as_their_golden_files_say() {
+    let inputs = files("testdata", ".in.yaml");
+    assert!(inputs.len() >= 40, "only {} golden files were found", inputs.len());
+    let different: Vec<String> = inputs
+        .iter()
+        .filter_map(|input| {
+            let text = fs::read_to_string(input).expect("a golden file is readable");
+            let expected = input.to_string_lossy().replace(".in.yaml", ".out.yaml");
+            compare(Path::new(&expected), &shown(&golden(&text)))
+        })
+        .collect();
+    assert!(different.is_empty(), "{}", different.join("\n"));
+}
+
+#[test]
+fn broken_manifests_name_line_object_field_and_next_step() {
+    let inputs = files("testdata/broken", ".yaml");
+    assert!(inputs.len() >= 20, "only {} broken manifests were found", inputs.len());
+    let different: Vec<String> = inputs
+        .iter()
+        .filter_map(|input| {
+            let text = fs::read_to_string(input).expect("a broken manifest is readable");
+            let problems: Vec<String> = manifest::parse(&text)
+                .into_iter()
+                .filter_map(|document| match document.content {
+                    Content::Invalid(problems) => Some(problems),
+                    _ => None,
+                })
+                .flatten()
+                .inspect(|problem| assert!(!problem.next.is_empty(), "{problem} names no next step"))
+                .map(|problem| problem.to_string())
+                .collect();
+            assert!(!problems.is_empty(), "{} is not broken", input.display());
+            compare(&input.with_extension("problems"), &format!("{}\n", problems.join("\n")))
+        })
+        .collect();
+    assert!(different.is_empty(), "{}", different.join("\n"));
+}
+
+#[test]
+fn every_example_is_valid_and_serves() {
+    let mut inputs = Vec::new();
+    collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples"), ".yaml", &mut inputs);
+    assert!(inputs.len() >= 7, "only {} examples were found", inputs.len());
+    for input in inputs {
+        let text = fs::read_to_string(&input).expect("an example is readable");
+        let (translation, skipped) = translated(&text);
+        let name = input.display();
+        assert!(skipped.is_empty(), "{name} holds kinds that Blixt does not read: {skipped:?}");
+        assert!(translation.notes.is_empty(), "{name}: {:?}", translation.notes);
+        assert!(!translation.config.frontends.is_empty(), "{name} makes no frontend");
+        for (key, status) in &translation.statuses {
+            for (part, condition) in status.all_conditions() {
+                assert!(!condition.is_trouble(), "{name}: {key} {part}: {}", line(condition));
+            }
+        }
+        for (endpoint, frontend) in &translation.config.frontends {
+            let serves = frontend.pool.shares.iter().any(|share| !share.backends.is_empty());
+            assert!(serves, "{name}: {endpoint} has no backend");
+        }
+    }
+}
+
+#[test]
+fn the_order_of_documents_makes_no_difference() {
+    for input in files("testdata", ".in.yaml") {
+        let text = fs::read_to_string(&input).expect("a golden file is readable");
+        let (facts, _) = text.split_once("---").unwrap_or((&text, ""));
+        let mut documents: Vec<&str> = text.split("\n---\n").skip(1).collect();
+        documents.reverse();
+        let reversed = format!("{facts}---\n{}", documents.join("\n---\n"));
+        assert_eq!(translated(&text).0, translated(&reversed).0, "{}", input.display());
+    }
+}
+
+#[test]
+fn statuses_are_serialised_as_the_api_has_them() {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/tcp.in.yaml"));
+    let (translation, _) = translated(&text.expect("the golden file is readable"));
+    let key = ObjectKey { kind: Kind::Gateway, namespace: "default".into(), name: "gateway".into() };
+    let json = serde_json::to_value(&translation.statuses[&key]).expect("a status is serialisable");
+    assert_eq!(json["addresses"][0], serde_json::json!({ "type": "IPAddress", "value": "10.99.0.1" }));
+    assert_eq!(json["listeners"][0]["attachedRoutes"], 1);
+    assert_eq!(json["listeners"][0]["supportedKinds"][0]["kind"], "TCPRoute");
+    assert_eq!(
+        json["conditions"][0],
+        serde_json::json!({ "type": "Accepted", "status": "True", "reason": "Accepted",
+            "message": "every listener is valid", "observedGeneration": 3 })
+    );
+}
+
+fn golden(text: &str) -> serde_json::Value {
+    let (translation, skipped) = translated(text);
+    let statuses = translation.statuses.iter().map(|(key, status)| (key.to_string(), status_lines(status)));
+    let notes =
+        translation.notes.iter().map(|note| format!("{}: {}: {}", note.object, note.field, note.message));
+    serde_json::json!({
+        "config": config_lines(&translation.config),
+        "statuses": statuses.collect::<serde_json::Map<_, _>>(),
+        "notes": notes.collect::<Vec<_>>(),
+        "skipped": skipped,
+    })
+}
+
+/// Translates as an instance does: once for the Config, again with what the data plane said of it.
+fn translated(text: &str) -> (Translation, Vec<String>) {
+    let mut snapshot = Snapshot::default();
+    let mut skipped = Vec::new();
+    for document in manifest::parse(text) {
+        match document.content {
+            Content::Object(object) => snapshot.insert(object),
+            Content::Skipped(name) => skipped.push(name),
+            Content::Invalid(problems) => panic!("{}", problems[0]),
+        }
+    }
+    let fact = |name| text.lines().filter_map(move |line| line.strip_prefix(&format!("# {name}: ")));
+    let machine = fact("machine").next().unwrap_or(MACHINE);
+    snapshot.machine.default_addresses = addresses(machine);
+    snapshot.machine.addresses = addresses(machine).into_iter().collect();
+    for assigned in fact("assigned") {
+        let (gateway, address) = assigned.split_once(' ').expect("a Gateway and an address");
+        let (namespace, name) = gateway.split_once('/').expect("a namespace and a name");
+        let key = ObjectKey { kind: Kind::Gateway, namespace: namespace.into(), name: name.into() };
+        snapshot.assigned.entry(key).or_default().insert(address.parse().expect("an address"));
+    }
+    let first = translate(&snapshot, None);
+    if fact("report").any(|report| report == "none") {
+        return (first, skipped);
+    }
+    let frontends = first.config.frontends.keys().map(|endpoint| (*endpoint, FrontendReport::default()));
+    let mut report = Report { frontends: frontends.collect() };
+    for words in fact("report") {
+        let mut words = words.splitn(3, ' ');
+        let endpoint = words.next().expect("an endpoint");
+        let (kind, message) = (words.next().expect("error or warning"), words.next().expect("a message"));
+        let known = report.frontends.iter_mut().find(|(known, _)| known.to_string() == endpoint);
+        let (_, frontend) = known.expect("the endpoint is a frontend");
+        match kind {
+            "error" => frontend.error = Some(message.to_owned()),
+            _ => frontend.warnings.push(message.to_owned()),
+        }
+    }
+    let second = translate(&snapshot, Some(&report));
+    assert_eq!(first.config, second.config, "the report changes the Config");
+    (second, skipped)
+}
+
+fn config_lines(config: &Config) -> serde_json::Value {
+    let frontends = config.frontends.iter().map(|(endpoint, frontend)| {
+        let route = frontend.route.as_ref().map_or("none".to_owned(), ToString::to_string);
+        let mut lines =
+            vec![format!("listener {}, route {route}, {:?}", frontend.listener, frontend.forwarding)];
+        lines.extend(pool_lines(&frontend.pool));
+        (endpoint.to_string(), lines.into())
+    });
+    serde_json::json!({
+        "addresses": config.addresses,
+        "frontends": frontends.collect::<serde_json::Map<_, _>>(),
+    })
+}
+
+fn pool_lines(pool: &Pool) -> Vec<String> {
+    let names = |backends: &BTreeSet<Backend>| {
+        let names = backends.iter().map(|backend| {
+            let node = backend.node.as_ref().map(|node| format!("@{node}")).unwrap_or_default();
+            format!("{}{node}", std::net::SocketAddr::new(backend.address, backend.port))
+        });
+        let names: Vec<String> = names.collect();
+        if names.is_empty() { "refuse".to_owned() } else { names.join(" ") }
+    };
+    let mut lines: Vec<String> = pool
+        .shares
+        .iter()
+        .map(|share| format!("weight {}: {}", share.weight, names(&share.backends)))
+        .collect();
+    if !pool.draining.is_empty() {
+        lines.push(format!("draining: {}", names(&pool.draining)));
+    }
+    lines
+}
+
+fn status_lines(status: &Status) -> serde_json::Value {
+    let own: Vec<String> = status.conditions().iter().map(line).collect();
+    match status {
+        Status::GatewayClass(_) => own.into(),
+        Status::Gateway(status) => serde_json::json!({
+            "addresses": status.addresses.iter().map(|address| &address.value).collect::<Vec<_>>(),
+            "attachedListenerSets": status.attached_listener_sets,
+            "conditions": own,
+            "listeners": listener_lines(&status.listeners),
+        }),
+        Status::ListenerSet(status) => {
+            serde_json::json!({ "conditions": own, "listeners": listener_lines(&status.listeners) })
+        }
+        Status::Route(status) => status
+            .parents
+            .iter()
+            .map(|parent| {
+                let reference = &parent.parent_ref;
+                let conditions: Vec<String> = parent.conditions.iter().map(line).collect();
+                serde_json::json!({ "parent": format!("{} {}", reference.kind, reference.name),
+                    "section": reference.section_name, "port": reference.port, "conditions": conditions })
+            })
+            .collect(),
+    }
+}
+
+fn listener_lines(listeners: &[ListenerStatus]) -> serde_json::Value {
+    let listeners = listeners.iter().map(|listener| {
+        let kinds: Vec<&str> = listener.supported_kinds.iter().map(|kind| kind.kind.as_str()).collect();
+        let mut lines = vec![format!("attached {}, kinds [{}]", listener.attached_routes, kinds.join(", "))];
+        lines.extend(listener.conditions.iter().map(line));
+        (listener.name.clone(), lines.into())
+    });
+    listeners.collect::<serde_json::Map<_, _>>().into()
+}
+
+fn line(condition: &Condition) -> String {
+    format!(
+        "{}={:?}/{} ({}): {}",
+        condition.condition_type,
+        condition.status,
+        condition.reason,
+        condition.observed_generation,
+        condition.message
+    )
+}
+
+fn shown(value: &serde_json::Value) -> String {
+    serde_saphyr::to_string(value).expect("a golden file is serialisable")
+}
+
+fn addresses(text: &str) -> Vec<IpAddr> {
+    text.split_whitespace().map(|address| address.parse().expect("an address")).collect()
+}
+
+/// Compares with a file, or writes it; gives the first difference.
+fn compare(path: &Path, found: &str) -> Option<String> {
+    if std::env::var_os("BLIXT_BLESS").is_some() {
+        fs::write(path, found).expect("an expectation is writable");
+        return None;
+    }
+    let expected = fs::read_to_string(path).unwrap_or_default();
+    if expected == found {
+        return None;
+    }
+    let differs = |(expected, found): &(&str, &str)| expected != found;
+    let pairs = expected.lines().chain(std::iter::repeat("(end)")).zip(found.lines().chain(["(end)"]));
+    let (expected, found) = pairs.into_iter().find(differs).unwrap_or(("(more)", "(end)"));
+    Some(format!("{}:\n  expected {expected}\n  found    {found}", path.display()))
+}
+
+fn files(directory: &str, suffix: &str) -> Vec<PathBuf> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);
+    let entries = fs::read_dir(&directory).expect("the directory is readable");
+    let mut files: Vec<PathBuf> = entries
+        .map(|entry| entry.expect("the entry is readable").path())
+        .filter(|path| path.to_string_lossy().ends_with(suffix))
+        .collect();
+    files.sort();
+    files
+}
+
+fn collect(directory: &Path, suffix: &str, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).expect("the directory is readable") {
+        let path = entry.expect("the entry is readable").path();
+        if path.is_dir() {
+            collect(&path, suffix, found);
+        } else if path.to_string_lossy().ends_with(suffix) {
+            found.push(path);
+        }
+    }
+    found.sort();
+}
