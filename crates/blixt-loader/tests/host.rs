@@ -1,4 +1,5 @@
 //! What netlink says, followed in network namespaces of their own.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, TcpListener, UdpSocket};

@@ -1,0 +1,124 @@
+//! A packet in a buffer.
+
+use blixt_packet::DropReason;
+use blixt_packet::abi::Link;
+use blixt_packet::checksum::Delta;
+use blixt_packet::packet::Packet;
+
+/// A whole frame, from its MAC header on, with finished checksums.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Buffer {
+    /// The frame.
+    pub bytes: Vec<u8>,
+    /// Where it came by; a VLAN's tag stands in the bytes.
+    pub link: Link,
+}
+
+/// Where a VLAN's tag stands: behind both MAC addresses.
+const TAG: usize = 12;
+
+impl Packet for Buffer {
+    fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn link(&self) -> Link {
+        self.link
+    }
+
+    fn is_segmented(&self) -> bool {
+        false
+    }
+
+    fn is_partial(&self) -> bool {
+        false
+    }
+
+    fn read<const N: usize>(&self, at: usize) -> Result<[u8; N], DropReason> {
+        self.bytes.get(at..).and_then(|bytes| bytes.first_chunk()).copied().ok_or(DropReason::Truncated)
+    }
+
+    fn words<const N: usize>(&self, at: usize) -> Result<[u32; N], DropReason> {
+        let mut words = [0; N];
+        for (index, word) in words.iter_mut().enumerate() {
+            *word = u32::from_ne_bytes(self.read(at + 4 * index)?);
+        }
+        Ok(words)
+    }
+
+    fn write<const N: usize>(&mut self, at: usize, bytes: [u8; N]) -> Result<(), DropReason> {
+        self.bytes.get_mut(at..at + N).ok_or(DropReason::Truncated)?.copy_from_slice(&bytes);
+        Ok(())
+    }
+
+    fn write_words<const N: usize>(&mut self, at: usize, words: [u32; N]) -> Result<(), DropReason> {
+        for (index, word) in words.into_iter().enumerate() {
+            self.write(at + 4 * index, word.to_ne_bytes())?;
+        }
+        Ok(())
+    }
+
+    fn sum(&self, at: usize, len: usize) -> Result<Delta, DropReason> {
+        let bytes = self.bytes.get(at..at + len).ok_or(DropReason::Truncated)?;
+        Ok(bytes.chunks(2).fold(Delta::default(), |sum, pair| {
+            let pair = [pair[0], pair.get(1).copied().unwrap_or(0)];
+            sum.add(u32::from(u16::from_ne_bytes(pair)))
+        }))
+    }
+
+    fn grow(&mut self, network: usize, bytes: usize) -> Result<(), DropReason> {
+        if network > self.bytes.len() {
+            return Err(DropReason::Truncated);
+        }
+        self.bytes.splice(network..network, std::iter::repeat_n(0, bytes));
+        Ok(())
+    }
+
+    fn shrink(&mut self, network: usize, bytes: usize) -> Result<(), DropReason> {
+        if network + bytes > self.bytes.len() {
+            return Err(DropReason::Truncated);
+        }
+        self.bytes.drain(network..network + bytes);
+        Ok(())
+    }
+
+    fn truncate(&mut self, len: usize) -> Result<(), DropReason> {
+        self.bytes.truncate(len);
+        Ok(())
+    }
+
+    fn set_vlan(&mut self, vlan: u16) -> Result<(), DropReason> {
+        const TAGGED: [u8; 2] = [0x81, 0];
+
+        let is_tagged = self.read(TAG)? == TAGGED;
+        if is_tagged {
+            self.shrink(TAG, 4)?;
+        }
+        if vlan != 0 {
+            let [high, low] = vlan.to_be_bytes();
+            self.grow(TAG, 4)?;
+            self.write(TAG, [TAGGED[0], TAGGED[1], high, low])?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_is_set_changed_and_taken_away() {
+        let untagged: Vec<u8> = (0..60).collect();
+        let mut buffer = Buffer { bytes: untagged.clone(), link: Link::new(1, 0) };
+        for vlan in [7, 300, 0, 0] {
+            buffer.set_vlan(vlan).unwrap();
+            let tag: &[u8] = match vlan {
+                7 => &[0x81, 0, 0, 7],
+                300 => &[0x81, 0, 1, 44],
+                _ => &[],
+            };
+            assert_eq!(buffer.bytes, [&untagged[..12], tag, &untagged[12..]].concat());
+        }
+    }
+}
