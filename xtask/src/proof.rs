@@ -1,12 +1,16 @@
 //! `docs/tests.md`: which test proves which statement. Pure.
 //!
-//! Every row of a table is a statement and, in its last column, the tests that prove it. A statement without a
-//! test stands as a list item under the heading [`OPEN`], so that nothing looks proved that is not.
+//! Every row of a table is a statement and, in its last column, the tests that prove it, `a::{b, c}` for two of one
+//! name; and golden files, told by their ending. A statement without a test stands as a list item under the
+//! heading [`OPEN`], so that nothing looks proved that is not.
 
 use crate::outcome::{Outcome, Outcomes};
 
 /// The heading over what no test proves.
 pub const OPEN: &str = "Not yet proved";
+
+/// The directory of the golden files, from the root of the checkout.
+pub const GOLDEN: &str = "crates/blixt-core/testdata";
 
 /// The file, read.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -26,6 +30,8 @@ pub struct Statement {
     pub text: String,
     /// Names of tests; never empty.
     pub tests: Vec<String>,
+    /// Names of golden files that one of the tests reads.
+    pub golden: Vec<String>,
     /// Its line in the file, from 1.
     pub line: usize,
 }
@@ -40,20 +46,27 @@ pub fn parse(markdown: &str) -> Result<Proofs, String> {
         } else if section == OPEN {
             proofs.open.extend(text.strip_prefix("- ").map(str::to_owned));
         } else if let Some((text, tests)) = row(text) {
-            let tests = quoted(tests);
+            let (golden, tests): (Vec<_>, Vec<_>) = quoted(tests).partition(|name| name.ends_with(".yaml"));
+            let tests: Vec<_> = tests.into_iter().flat_map(expand).collect();
             if tests.is_empty() {
                 return Err(format!(
                     "line {line}: no test is named; a statement without one stands under `{OPEN}`"
                 ));
             }
-            proofs.proved.push(Statement { section: section.to_owned(), text: text.to_owned(), tests, line });
+            proofs.proved.push(Statement {
+                section: section.to_owned(),
+                text: text.to_owned(),
+                tests,
+                golden: golden.into_iter().map(str::to_owned).collect(),
+                line,
+            });
         }
     }
     Ok(proofs)
 }
 
-/// Tests that the file names and that did not pass, each with what became of it.
-pub fn unproved(proofs: &Proofs, outcomes: &Outcomes) -> Vec<String> {
+/// Tests and golden files that the file names and that did not pass or are not there, each with what became of it.
+pub fn unproved(proofs: &Proofs, outcomes: &Outcomes, exists: impl Fn(&str) -> bool) -> Vec<String> {
     let mut unproved = Vec::new();
     for statement in &proofs.proved {
         for test in &statement.tests {
@@ -64,6 +77,9 @@ pub fn unproved(proofs: &Proofs, outcomes: &Outcomes) -> Vec<String> {
                 None => "does not exist",
             };
             unproved.push(format!("line {}: `{test}` {became}: {}", statement.line, statement.text));
+        }
+        for file in statement.golden.iter().filter(|file| !exists(file)) {
+            unproved.push(format!("line {}: `{file}` does not exist: {}", statement.line, statement.text));
         }
     }
     unproved
@@ -79,8 +95,15 @@ fn row(line: &str) -> Option<(&str, &str)> {
 }
 
 /// What stands between backticks.
-fn quoted(cell: &str) -> Vec<String> {
-    cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+fn quoted(cell: &str) -> impl Iterator<Item = &str> {
+    cell.split('`').skip(1).step_by(2)
+}
+
+/// `a::{b, c}` is `a::b` and `a::c`.
+fn expand(name: &str) -> Vec<String> {
+    let Some((before, rest)) = name.split_once('{') else { return vec![name.to_owned()] };
+    let Some((choices, after)) = rest.split_once('}') else { return vec![name.to_owned()] };
+    choices.split(',').flat_map(|choice| expand(&format!("{before}{}{after}", choice.trim()))).collect()
 }
 
 #[cfg(test)]
@@ -128,7 +151,7 @@ Words.
         outcomes.tests.insert("blixt::netns::udp".to_owned(), Outcome::Passed);
         outcomes.tests.insert("blixt::netns::half_close".to_owned(), Outcome::Ignored);
         assert_eq!(
-            unproved(&proofs, &outcomes),
+            unproved(&proofs, &outcomes, |_| true),
             [
                 "line 9: `blixt_packet::flow::tests::udp` does not exist: UDP is sticky",
                 "line 10: `blixt::netns::half_close` did not run: Half-close works",
@@ -137,8 +160,26 @@ Words.
         outcomes.tests.insert("blixt_packet::flow::tests::udp".to_owned(), Outcome::Passed);
         outcomes.tests.insert("blixt::netns::half_close".to_owned(), Outcome::Failed);
         assert_eq!(
-            unproved(&proofs, &outcomes),
+            unproved(&proofs, &outcomes, |_| true),
             ["line 10: `blixt::netns::half_close` failed: Half-close works"]
+        );
+    }
+
+    #[test]
+    fn braces_name_several_tests_at_once() {
+        assert_eq!(expand("a::{b, c}::{tc, xdp}"), ["a::b::tc", "a::b::xdp", "a::c::tc", "a::c::xdp"]);
+        assert_eq!(expand("a::b"), ["a::b"]);
+    }
+
+    #[test]
+    fn a_golden_file_must_exist() {
+        let proofs =
+            parse("| Weights | `x::golden` (`weights.in.yaml`, `gone.in.yaml`) |\n").expect("a sound file");
+        let mut outcomes = Outcomes::default();
+        outcomes.tests.insert("x::golden".to_owned(), Outcome::Passed);
+        assert_eq!(
+            unproved(&proofs, &outcomes, |file| file == "weights.in.yaml"),
+            ["line 1: `gone.in.yaml` does not exist: Weights"]
         );
     }
 }
