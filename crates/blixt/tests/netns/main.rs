@@ -30,6 +30,7 @@ mod world;
 
 mod balancing;
 mod changes;
+mod demo;
 mod errors;
 mod files;
 mod life;
