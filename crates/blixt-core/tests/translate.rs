@@ -11,16 +11,20 @@
 //! # report: 10.0.0.9:80/tcp warning a process listens here too
 //! ```
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use blixt_core::api::{Kind, ObjectKey};
+use blixt_core::api::{Kind, Listener, ObjectKey};
+use blixt_core::compile::compile;
 use blixt_core::config::{Backend, Config, Pool};
+use blixt_core::host::{Device, Host};
 use blixt_core::manifest::{self, Content};
 use blixt_core::snapshot::Snapshot;
 use blixt_core::status::{Condition, ListenerStatus, Status};
+use blixt_core::tables::{BackendSlot, Limits, Tables};
 use blixt_core::translate::{FrontendReport, Report, Translation, translate};
 
 const MACHINE: &str = "192.0.2.1 2001:db8::1";
@@ -101,6 +105,29 @@ fn the_order_of_documents_makes_no_difference() {
     }
 }
 
+/// The schema refuses such a Gateway in a file; where a schema of another version let it in, the rule still holds:
+/// "the implementation MUST NOT pick one conflicting Listener as the winner".
+#[test]
+fn two_tcp_listeners_on_one_port_are_both_conflicted() {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/tcp.in.yaml"));
+    let mut snapshot = snapshot(&text.expect("the golden file is readable")).0;
+    for gateway in snapshot.gateways.values_mut() {
+        let listeners = &mut Arc::make_mut(gateway).spec.listeners;
+        let twin = Listener { name: "twin".into(), ..listeners[0].clone() };
+        listeners.push(twin);
+    }
+    let translation = translate(&snapshot, None);
+    assert!(translation.config.frontends.is_empty(), "a conflicted listener serves");
+    let key = ObjectKey { kind: Kind::Gateway, namespace: "default".into(), name: "gateway".into() };
+    let Status::Gateway(status) = &translation.statuses[&key] else { panic!("a Gateway has another status") };
+    for listener in &status.listeners {
+        let lines: Vec<String> = listener.conditions.iter().map(line).collect();
+        assert!(lines[0].starts_with("Accepted=False/PortUnavailable (3)"), "{lines:?}");
+        assert!(lines[1].starts_with("Conflicted=True/ProtocolConflict (3)"), "{lines:?}");
+    }
+    assert!(line(&status.conditions[0]).starts_with("Accepted=False/ListenersNotValid (3)"));
+}
+
 #[test]
 fn statuses_are_serialised_as_the_api_has_them() {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/tcp.in.yaml"));
@@ -124,14 +151,15 @@ fn golden(text: &str) -> serde_json::Value {
         translation.notes.iter().map(|note| format!("{}: {}: {}", note.object, note.field, note.message));
     serde_json::json!({
         "config": config_lines(&translation.config),
+        "tables": table_lines(&translation.config),
         "statuses": statuses.collect::<serde_json::Map<_, _>>(),
         "notes": notes.collect::<Vec<_>>(),
         "skipped": skipped,
     })
 }
 
-/// Translates as an instance does: once for the Config, again with what the data plane said of it.
-fn translated(text: &str) -> (Translation, Vec<String>) {
+/// The objects of a text with the facts at its head, and what was skipped.
+fn snapshot(text: &str) -> (Snapshot, Vec<String>) {
     let mut snapshot = Snapshot::default();
     let mut skipped = Vec::new();
     for document in manifest::parse(text) {
@@ -141,23 +169,28 @@ fn translated(text: &str) -> (Translation, Vec<String>) {
             Content::Invalid(problems) => panic!("{}", problems[0]),
         }
     }
-    let fact = |name| text.lines().filter_map(move |line| line.strip_prefix(&format!("# {name}: ")));
-    let machine = fact("machine").next().unwrap_or(MACHINE);
+    let machine = facts(text, "machine").next().unwrap_or(MACHINE);
     snapshot.machine.default_addresses = addresses(machine);
     snapshot.machine.addresses = addresses(machine).into_iter().collect();
-    for assigned in fact("assigned") {
+    for assigned in facts(text, "assigned") {
         let (gateway, address) = assigned.split_once(' ').expect("a Gateway and an address");
         let (namespace, name) = gateway.split_once('/').expect("a namespace and a name");
         let key = ObjectKey { kind: Kind::Gateway, namespace: namespace.into(), name: name.into() };
         snapshot.assigned.entry(key).or_default().insert(address.parse().expect("an address"));
     }
+    (snapshot, skipped)
+}
+
+/// Translates as an instance does: once for the Config, again with what the data plane said of it.
+fn translated(text: &str) -> (Translation, Vec<String>) {
+    let (snapshot, skipped) = snapshot(text);
     let first = translate(&snapshot, None);
-    if fact("report").any(|report| report == "none") {
+    if facts(text, "report").any(|report| report == "none") {
         return (first, skipped);
     }
     let frontends = first.config.frontends.keys().map(|endpoint| (*endpoint, FrontendReport::default()));
     let mut report = Report { frontends: frontends.collect() };
-    for words in fact("report") {
+    for words in facts(text, "report") {
         let mut words = words.splitn(3, ' ');
         let endpoint = words.next().expect("an endpoint");
         let (kind, message) = (words.next().expect("error or warning"), words.next().expect("a message"));
@@ -173,6 +206,11 @@ fn translated(text: &str) -> (Translation, Vec<String>) {
     (second, skipped)
 }
 
+fn facts<'a>(text: &'a str, name: &str) -> impl Iterator<Item = &'a str> {
+    let head = format!("# {name}: ");
+    text.lines().filter_map(move |line| line.strip_prefix(&head))
+}
+
 fn config_lines(config: &Config) -> serde_json::Value {
     let frontends = config.frontends.iter().map(|(endpoint, frontend)| {
         let route = frontend.route.as_ref().map_or("none".to_owned(), ToString::to_string);
@@ -185,6 +223,49 @@ fn config_lines(config: &Config) -> serde_json::Value {
         "addresses": config.addresses,
         "frontends": frontends.collect::<serde_json::Map<_, _>>(),
     })
+}
+
+/// What the config compiles to on a machine that reaches every backend over one router: how many slots of its
+/// ring each backend of a frontend has.
+fn table_lines(config: &Config) -> serde_json::Value {
+    let backends = config.frontends.values().flat_map(|frontend| {
+        let serving = frontend.pool.shares.iter().flat_map(|share| &share.backends);
+        serving.chain(&frontend.pool.draining).map(|backend| backend.address)
+    });
+    let path = |address: IpAddr| {
+        let v4 = address.is_ipv4();
+        let next_hop = if v4 { "192.0.2.254" } else { "2001:db8::fe" };
+        let source = if v4 { "192.0.2.1" } else { "2001:db8::1" };
+        let path = blixt_core::host::Path {
+            device: 2,
+            next_hop: next_hop.parse().expect("an address"),
+            source: source.parse().expect("an address"),
+            mtu: 1500,
+            local: address == addresses(MACHINE)[0],
+        };
+        (address, path)
+    };
+    let host = Host {
+        addresses: addresses(MACHINE).into_iter().collect(),
+        devices: BTreeMap::from([(2, Device { name: "eth0".into(), mtu: 1500, ..Device::default() })]),
+        paths: backends.map(path).collect(),
+        ..Host::default()
+    };
+    let compilation = compile(config, &host, &Tables::default(), &Limits::default());
+    assert!(compilation.problems.is_empty(), "{:?}", compilation.problems);
+    let tables = compilation.tables;
+    let frontends = tables.frontends.iter().map(|(endpoint, frontend)| {
+        let mut slots: BTreeMap<String, u32> = BTreeMap::new();
+        let ring =
+            tables.rings.get(&frontend.ring).and_then(|ring| ring.slots.as_deref()).unwrap_or_default();
+        for id in ring {
+            let slot = BackendSlot { family: endpoint.address.into(), slot: id.slot() };
+            let backend = tables.backends.get(&slot).map(|backend| backend.endpoint.to_string());
+            *slots.entry(backend.unwrap_or_else(|| "refused".to_owned())).or_default() += 1;
+        }
+        (endpoint.to_string(), serde_json::json!(slots))
+    });
+    frontends.collect::<serde_json::Map<_, _>>().into()
 }
 
 fn pool_lines(pool: &Pool) -> Vec<String> {

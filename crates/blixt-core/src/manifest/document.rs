@@ -34,8 +34,10 @@ fn documents(chunk: &Chunk<'_>) -> Vec<Document> {
         Ok(value) => value,
         Err(error) => {
             let line = chunk.line + error.line - 1;
-            let problem = problem(line, "document", "", error.message, "correct the YAML there");
-            return vec![invalid(chunk.line, chunk.span.clone(), None, problem)];
+            let key = guessed_key(chunk.text);
+            let object = key.as_ref().map_or_else(|| "document".to_owned(), ToString::to_string);
+            let problem = problem(line, &object, "", error.message, "correct the YAML there");
+            return vec![invalid(chunk.line, chunk.span.clone(), key, problem)];
         }
     };
     let place = Place { chunk, lines: std::cell::OnceCell::new() };
@@ -135,6 +137,31 @@ fn key(kind: Kind, fields: &Map<String, Value>) -> Option<ObjectKey> {
     let metadata = fields.get("metadata")?.as_object()?;
     let namespace = if kind.namespaced() { text(metadata, "namespace")? } else { "" };
     Some(ObjectKey { kind, namespace: namespace.to_owned(), name: text(metadata, "name")?.to_owned() })
+}
+
+/// Which object a document that is no YAML was meant to be, from the lines that people write it with: so its last
+/// good state can be kept.
+fn guessed_key(text: &str) -> Option<ObjectKey> {
+    let after = |line: &str, name: &str| {
+        let value = line.strip_prefix(name)?.strip_prefix(':')?.trim().trim_matches(['"', '\'']);
+        (!value.is_empty()).then(|| value.to_owned())
+    };
+    let lines = || text.lines().map(str::trim_end);
+    let kind = lines().find_map(|line| after(line, "kind"))?;
+    let group = lines().find_map(|line| after(line, "apiVersion"))?;
+    let kind = KindSchema::find(group.split_once('/').map_or("", |(group, _)| group), &kind)?.kind;
+    let metadata = || {
+        lines()
+            .skip_while(|line| *line != "metadata:")
+            .skip(1)
+            .take_while(|line| line.starts_with([' ', '\t']))
+    };
+    let field = |name| metadata().find_map(|line| after(line.trim_start(), name));
+    let namespace = match kind.namespaced() {
+        true => field("namespace").unwrap_or_else(|| "default".to_owned()),
+        false => String::new(),
+    };
+    Some(ObjectKey { kind, namespace, name: field("name")? })
 }
 
 fn shown(kind: &str, fields: &Map<String, Value>) -> String {

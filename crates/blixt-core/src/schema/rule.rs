@@ -67,11 +67,7 @@ impl Rule {
         match (path.split_first(), value) {
             (None, value) => {
                 if let Err(why) = self.holds(value) {
-                    let next = if why.is_empty() {
-                        "see the rule in the reference of the Gateway API"
-                    } else {
-                        &why
-                    };
+                    let next = if why.is_empty() { "change it so that this holds" } else { &why };
                     failures.push(Failure::new(pointer, self.message.clone(), next));
                 }
             }

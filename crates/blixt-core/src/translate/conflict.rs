@@ -94,7 +94,7 @@ pub fn claim_endpoints(
         let taken = endpoints.iter().find_map(|endpoint| Some((endpoint, *claims.listeners.get(endpoint)?)));
         if let Some((endpoint, other)) = taken {
             let message = format!(
-                "{endpoint} is served by listener {} of the older {}: use another port or address",
+                "{endpoint} is served by listener {} of {}, which takes precedence: use another port or address",
                 listeners[other].name(),
                 gateways[listeners[other].gateway].key
             );

@@ -221,9 +221,13 @@ fn accepted(listener: &ListenerState<'_>, generation: i64) -> Condition {
     match (&listener.refusal, &listener.conflict) {
         (Some(refusal), _) => refused(refusal, refusal.reason),
         (None, Some(conflict)) => refused(conflict, "PortUnavailable"),
-        (None, None) => {
-            Condition::new("Accepted", ConditionStatus::True, "Accepted", "the listener is valid", generation)
-        }
+        (None, None) => Condition::new(
+            "Accepted",
+            ConditionStatus::True,
+            "Accepted",
+            "the listener is accepted",
+            generation,
+        ),
     }
 }
 
@@ -241,7 +245,7 @@ fn conflicted(listener: &ListenerState<'_>, generation: i64) -> Condition {
             "Conflicted",
             ConditionStatus::False,
             "NoConflicts",
-            "no other listener wants its port",
+            "no listener of the Gateway stands against it",
             generation,
         ),
     }

@@ -137,7 +137,7 @@ fn serving(
         .map(ToString::to_string)
         .collect();
     let hints =
-        if resolved.hints.is_empty() { String::new() } else { format!(": {}", resolved.hints.join("; ")) };
+        if resolved.hints.is_empty() { String::new() } else { format!(": {}", some(&resolved.hints)) };
     if refusing.len() == endpoints.len() {
         let message = format!("no endpoint takes connections, all are refused{hints}");
         return condition(ConditionStatus::False, "NoReadyEndpoints", message);
@@ -174,13 +174,14 @@ fn endpoints_refused(resolved: &Resolved, metadata: &Metadata) -> Option<Conditi
             "blixt.dev/EndpointsRefused",
             ConditionStatus::True,
             "UnusableAddress",
-            resolved.refused.join("; "),
+            some(&resolved.refused),
             metadata.generation,
         )
     })
 }
 
-/// The listeners that an older route serves, said for people. The oldest route of a listener serves it alone.
+/// The listeners that another route serves, said for people: of the routes of a listener the oldest serves it
+/// alone; of the same age, the first by namespace and name.
 fn older_routes(context: &Context<'_>, index: usize, listeners: &[usize]) -> Vec<String> {
     listeners
         .iter()
@@ -188,9 +189,19 @@ fn older_routes(context: &Context<'_>, index: usize, listeners: &[usize]) -> Vec
         .filter_map(|listener| {
             let first = listener.routes.first().filter(|first| **first != index)?;
             Some(format!(
-                "{} is older and serves listener {}",
+                "{} takes precedence and serves listener {}",
                 context.routes[*first].key, listener.spec.name
             ))
         })
         .collect()
+}
+
+/// Messages have an end: the first few, and how many there are more.
+fn some(entries: &[String]) -> String {
+    const SHOWN: usize = 12;
+    let shown = entries[..entries.len().min(SHOWN)].join("; ");
+    match entries.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown}; and {more} more"),
+    }
 }
