@@ -39,10 +39,11 @@ pub struct Source {
     store: Store,
 }
 
-/// Reads files and directories once, without a memory.
-pub fn load(roots: &[PathBuf]) -> Store {
-    let mut store = Store::default();
-    let found = scan(roots);
+/// Reads files and directories once, without a memory. `-` is standard input, and whatever is neither file nor
+/// directory is read like it, so that `<(..)` works.
+pub fn load(roots: &[PathBuf], now: Timestamp) -> Store {
+    let (streams, roots): (Vec<PathBuf>, Vec<PathBuf>) = roots.iter().cloned().partition(|root| is_stream(root));
+    let found = scan(&roots);
     let mut reader = Reader::default();
     let mut readings: BTreeMap<PathBuf, Reading> = BTreeMap::new();
     for (path, fingerprint) in &found.files {
@@ -51,8 +52,18 @@ pub fn load(roots: &[PathBuf]) -> Store {
     for (path, error) in &found.unknown {
         readings.insert(path.clone(), read::unreadable(error));
     }
-    store.update(readings, Timestamp::UNIX_EPOCH, &mut |_| None);
+    readings.extend(streams.into_iter().map(|path| {
+        let reading = read::stream(&path);
+        (path, reading)
+    }));
+    let mut store = Store::default();
+    store.update(readings, now, &mut |_| None);
     store
+}
+
+fn is_stream(path: &Path) -> bool {
+    path.as_os_str() == "-"
+        || std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
 }
 
 impl Source {
@@ -84,10 +95,9 @@ impl Source {
         self.watcher.changes().await
     }
 
-    /// Reads every file anew, changed or not.
-    pub fn reread(&mut self) -> bool {
+    /// Reads every file anew at the next refresh, changed or not.
+    pub fn forget_all(&mut self) {
         self.reader.forget_all();
-        self.refresh(&Changes::all())
     }
 
     /// Reads what changed. Says whether an object did.

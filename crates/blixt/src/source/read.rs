@@ -56,8 +56,22 @@ impl Reader {
     }
 }
 
-/// Reads all text of an open file.
-pub fn text_of(file: impl Read) -> io::Result<String> {
+/// Reads and parses what comes once: standard input (`-`), a pipe.
+pub fn stream(path: &Path) -> Reading {
+    let text = match path.as_os_str().to_str() {
+        Some("-") => text_of(io::stdin().lock()),
+        _ => read_text(path),
+    };
+    match text {
+        Ok(text) => {
+            let documents = manifest::parse(&text);
+            Reading::Text(text, documents)
+        }
+        Err(error) => unreadable(&error),
+    }
+}
+
+fn text_of(file: impl Read) -> io::Result<String> {
     let mut bytes = Vec::new();
     file.take(LARGEST_FILE + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > LARGEST_FILE {

@@ -1,0 +1,418 @@
+//! The state of a running instance, and the steps that bring the data plane to what the manifests say.
+//!
+//! Levels, not edges: events mark what is stale, [`Balancer::converge`] does what there is to do, and whatever
+//! failed stays stale until it works.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use blixt_core::compile::{self, compile};
+use blixt_core::config::Config;
+use blixt_core::diff::diff;
+use blixt_core::snapshot::Machine;
+use blixt_core::tables::{Op, Tables};
+use blixt_core::translate::{Note, Report, translate};
+use blixt_loader::host::{Interest, Listening, Observation, Watcher, announce, announcements, listening_sockets};
+use blixt_loader::{Counters, Dataplane};
+
+use super::assigned;
+use super::devices::{Devices, needs_egress};
+use super::report::report;
+use super::runtime_dir::RuntimeDir;
+use super::settings::Settings;
+use crate::control::{Ask, Reply, Request};
+use crate::explain;
+use crate::metrics::Numbers;
+use crate::source::Source;
+use crate::source::pending::Changes;
+use crate::status::book::Book;
+use crate::status::dir::StatusDir;
+use crate::status::gather;
+use crate::status::view::View;
+
+/// Statuses are told this long after the data plane changed: the next change comes first.
+const STATUS_DELAY: Duration = Duration::from_millis(50);
+/// But not later than this.
+const STATUS_LATEST: Duration = Duration::from_millis(500);
+
+/// A running instance.
+pub struct Balancer {
+    pub(crate) settings: Settings,
+    pub(crate) dataplane: Dataplane,
+    pub(crate) source: Source,
+    pub(crate) devices: Devices,
+    /// What the maps hold.
+    pub(crate) tables: Tables,
+    /// What they should do.
+    pub(crate) config: Config,
+    pub(crate) observation: Option<Arc<Observation>>,
+    pub(crate) compile_problems: Vec<compile::Problem>,
+    pub(crate) notes: Vec<Note>,
+    pub(crate) report: Option<Report>,
+    pub(crate) book: Book,
+    pub(crate) progress: Progress,
+    machine: Watcher,
+    status_dir: Option<StatusDir>,
+    assigned_file: PathBuf,
+    listening: Listening,
+    stale: Stale,
+    /// The number of the interest that the Config has in the machine.
+    interest: u64,
+    statuses_marked: Option<(Instant, Instant)>,
+}
+
+/// How far it has come.
+#[derive(Clone, Debug)]
+pub(crate) struct Progress {
+    pub(crate) started: jiff::Timestamp,
+    pub(crate) begun: Instant,
+    /// The number of the Config.
+    pub(crate) generation: u64,
+    /// The number of the last one that the maps hold.
+    pub(crate) applied_generation: u64,
+    pub(crate) applied: u64,
+    pub(crate) failures: u64,
+    pub(crate) apply_seconds: f64,
+    /// Why the last apply failed.
+    pub(crate) error: Option<String>,
+}
+
+/// What is to be looked at anew.
+#[derive(Debug, Default)]
+struct Stale {
+    config: bool,
+    tables: bool,
+    devices: bool,
+    retry: bool,
+}
+
+impl Balancer {
+    /// Takes over what the maps hold.
+    pub fn new(
+        settings: Settings,
+        dataplane: Dataplane,
+        machine: Watcher,
+        source: Source,
+        runtime_dir: &RuntimeDir,
+    ) -> anyhow::Result<Self> {
+        let tables = dataplane.read_back()?;
+        let devices = Devices::inheriting(&dataplane.attachments()?);
+        let status_dir = settings.status_dir.as_deref().map(StatusDir::open).transpose()?;
+        let book = status_dir.as_ref().map(StatusDir::book).transpose()?.unwrap_or_default();
+        let mut balancer = Self {
+            settings,
+            dataplane,
+            source,
+            devices,
+            tables,
+            config: Config::default(),
+            observation: None,
+            compile_problems: Vec::new(),
+            notes: Vec::new(),
+            report: None,
+            book,
+            progress: Progress {
+                started: jiff::Timestamp::now(),
+                begun: Instant::now(),
+                generation: 0,
+                applied_generation: 0,
+                applied: 0,
+                failures: 0,
+                apply_seconds: 0.0,
+                error: None,
+            },
+            machine,
+            status_dir,
+            assigned_file: runtime_dir.assigned(),
+            listening: Listening::default(),
+            stale: Stale { config: true, tables: true, devices: true, retry: false },
+            interest: 0,
+            statuses_marked: None,
+        };
+        balancer.source.store_mut().snapshot.assigned = assigned::load(&balancer.assigned_file);
+        Ok(balancer)
+    }
+
+    /// Waits for changes of files.
+    pub async fn file_changes(&mut self) -> anyhow::Result<Changes> {
+        self.source.changes().await
+    }
+
+    /// Reads what changed.
+    pub fn read_files(&mut self, changes: &Changes) {
+        let problems = self.source.store().problems();
+        self.stale.config |= self.source.refresh(changes);
+        let now = self.source.store().problems();
+        for problem in now.iter().filter(|problem| !problems.contains(problem)) {
+            tracing::warn!(%problem, "the last good state stays");
+        }
+        if now.len() < problems.len() && now.is_empty() {
+            tracing::info!("every file is in order again");
+        }
+        if now != problems {
+            self.mark_statuses();
+        }
+    }
+
+    /// Reads every file, changed or not.
+    pub fn reread_files(&mut self) {
+        tracing::info!("reading every file again");
+        self.source.forget_all();
+        self.read_files(&Changes::all());
+    }
+
+    /// Takes in what the machine looks like.
+    pub fn observe(&mut self, observation: Arc<Observation>) {
+        let machine = Machine {
+            default_addresses: observation.primary.clone(),
+            addresses: observation.host.addresses.clone(),
+        };
+        let snapshot = &mut self.source.store_mut().snapshot;
+        if snapshot.machine != machine {
+            snapshot.machine = machine;
+            self.stale.config = true;
+        }
+        self.stale.tables = true;
+        self.stale.devices = true;
+        self.observation = Some(observation);
+    }
+
+    /// Does what there is to do, as far as it can be done now.
+    pub fn converge(&mut self) {
+        let Some(observation) = self.observation.clone() else { return };
+        if std::mem::take(&mut self.stale.config) {
+            self.translate();
+        }
+        if observation.followed < self.interest {
+            return;
+        }
+        if std::mem::take(&mut self.stale.tables) {
+            self.fill_tables(&observation);
+        }
+        if self.progress.applied_generation > 0 && std::mem::take(&mut self.stale.devices) {
+            let retry = std::mem::take(&mut self.stale.retry);
+            let egress = needs_egress(&self.tables);
+            let Settings { interfaces, hook, .. } = &self.settings;
+            self.devices.follow(&mut self.dataplane, &observation.links, interfaces, *hook, egress, retry);
+            self.retire_other_layouts();
+        }
+    }
+
+    /// The data plane holds what the manifests said when it began, or later.
+    pub fn is_ready(&self) -> bool {
+        self.progress.applied_generation > 0
+    }
+
+    /// Says that it is.
+    pub fn log_ready(&self) {
+        tracing::info!(
+            instance = %self.dataplane.instance(),
+            frontends = self.tables.frontends.len(),
+            devices = self.devices.attached().count(),
+            taken_over = self.dataplane.found().is_taken_over,
+            milliseconds = u64::try_from(self.progress.begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+            "ready"
+        );
+    }
+
+    /// When statuses are to be told.
+    pub fn statuses_due(&self) -> Option<Instant> {
+        self.statuses_marked.map(|(first, last)| (last + STATUS_DELAY).min(first + STATUS_LATEST))
+    }
+
+    /// Works out what to tell about every object, and tells it.
+    pub fn tell_statuses(&mut self) {
+        self.statuses_marked = None;
+        let snapshot = &self.source.store().snapshot;
+        let translation = translate(snapshot, self.report.as_ref());
+        self.notes = translation.notes;
+        let changes = self.book.enter(translation.statuses, jiff::Timestamp::now());
+        let assigned = assigned::of(&self.book);
+        if assigned != snapshot.assigned {
+            if let Err(error) = assigned::save(&self.assigned_file, &assigned) {
+                tracing::warn!(%error, "cannot remember the addresses of gateways; make room in /run");
+            }
+            self.source.store_mut().snapshot.assigned = assigned;
+        }
+        for change in &changes.transitions {
+            tracing::info!(
+                object = %change.object, part = change.part, condition = change.condition,
+                status = change.status, reason = change.reason, message = change.message, "status"
+            );
+        }
+        let summary = self.summary();
+        if let Some(status_dir) = &mut self.status_dir
+            && let Err(error) = status_dir.write(&self.book, &changes.objects, &summary)
+        {
+            tracing::warn!(error = format!("{error:#}"), "cannot write statuses");
+        }
+    }
+
+    /// Keeps next hops believed, and tries again what failed.
+    pub fn tick(&mut self) {
+        if let Err(error) = self.dataplane.renew_hops() {
+            tracing::warn!(%error, "cannot renew the next hops; the kernel is asked for each packet when they run out");
+        }
+        self.stale.tables |= self.progress.error.is_some();
+        if self.devices.failures().next().is_some() {
+            self.stale.devices = true;
+            self.stale.retry = true;
+        }
+        let listening = self.listening.clone();
+        self.look_for_listeners();
+        if listening != self.listening {
+            self.make_report();
+        }
+    }
+
+    /// Answers what came over the control socket.
+    pub fn answer(&mut self, ask: Ask) {
+        let reply = match ask.request {
+            Request::Status => Reply::from_result(Ok(self.view())),
+            Request::Explain { packet } => Reply::from_result(explain::of_running(self, &packet)),
+        };
+        // Whoever asked may have gone.
+        let _ = ask.reply.send(reply);
+    }
+
+    /// Everything that `status` shows.
+    pub fn view(&mut self) -> View {
+        if self.statuses_marked.is_some() {
+            self.tell_statuses();
+        }
+        gather::view(self, &self.counters())
+    }
+
+    /// Everything that `/metrics` shows.
+    pub fn numbers(&self) -> Numbers {
+        gather::numbers(self, &self.counters())
+    }
+
+    /// The data plane, to remove it.
+    pub fn into_dataplane(self) -> Dataplane {
+        self.dataplane
+    }
+
+    fn translate(&mut self) {
+        let translation = translate(&self.source.store().snapshot, self.report.as_ref());
+        self.mark_statuses();
+        if translation.config == self.config && self.progress.generation > 0 {
+            return;
+        }
+        self.config = translation.config;
+        self.progress.generation += 1;
+        self.stale.tables = true;
+        self.interest = self.machine.follow(interest(&self.config));
+    }
+
+    fn fill_tables(&mut self, observation: &Observation) {
+        let began = Instant::now();
+        let limits = self.dataplane.capacity().limits;
+        let compilation = compile(&self.config, &observation.host, &self.tables, &limits);
+        let ops = diff(&self.tables, &compilation.tables);
+        self.compile_problems = compilation.problems;
+        if !ops.is_empty() && !self.apply(&ops, began) {
+            self.make_report();
+            return;
+        }
+        let announcements = announcements(&self.tables.addresses, &compilation.tables.addresses, &observation.host);
+        if !announcements.is_empty() {
+            tokio::spawn(async move {
+                if let Err(error) = announce(announcements).await {
+                    tracing::warn!(%error, "cannot announce an address");
+                }
+            });
+        }
+        // A removed local backend takes the egress programs along, an added one wants them.
+        self.stale.devices |= needs_egress(&self.tables) != needs_egress(&compilation.tables);
+        self.tables = compilation.tables;
+        self.progress.applied_generation = self.progress.generation;
+        self.progress.error = None;
+        self.look_for_listeners();
+        self.make_report();
+        if !ops.is_empty() {
+            tracing::info!(
+                generation = self.progress.generation,
+                frontends = self.tables.frontends.len(),
+                operations = ops.len(),
+                milliseconds = self.progress.apply_seconds * 1e3,
+                "applied"
+            );
+        }
+    }
+
+    fn apply(&mut self, ops: &[Op], began: Instant) -> bool {
+        let result = self.dataplane.apply(ops);
+        self.progress.apply_seconds = began.elapsed().as_secs_f64();
+        self.progress.applied += 1;
+        let Err(error) = result else { return true };
+        self.progress.failures += 1;
+        tracing::error!(%error, operations = ops.len(), "cannot write to the data plane, trying again");
+        self.progress.error = Some(error.to_string());
+        match self.dataplane.read_back() {
+            Ok(tables) => self.tables = tables,
+            Err(error) => tracing::error!(%error, "cannot read the data plane back"),
+        }
+        false
+    }
+
+    fn make_report(&mut self) {
+        let report = report(
+            &self.config,
+            &self.tables,
+            &self.compile_problems,
+            self.progress.error.as_deref(),
+            &self.listening,
+        );
+        if self.report.as_ref() != Some(&report) {
+            self.report = Some(report);
+            self.mark_statuses();
+        }
+    }
+
+    fn look_for_listeners(&mut self) {
+        match listening_sockets() {
+            Ok(listening) => self.listening = listening,
+            Err(error) => tracing::debug!(%error, "cannot list the sockets that listen"),
+        }
+    }
+
+    fn retire_other_layouts(&mut self) {
+        if let Err(error) = self.dataplane.retire_other_layouts() {
+            tracing::warn!(%error, "cannot remove what another version has left");
+        }
+    }
+
+    fn mark_statuses(&mut self) {
+        let now = Instant::now();
+        let first = self.statuses_marked.map_or(now, |(first, _)| first);
+        self.statuses_marked = Some((first, now));
+    }
+
+    fn counters(&self) -> Counters {
+        self.dataplane.counters().unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot read the counters");
+            Counters::default()
+        })
+    }
+
+    fn summary(&self) -> gather::Summary {
+        gather::summary(self)
+    }
+}
+
+/// What the Config makes worth knowing of the machine.
+fn interest(config: &Config) -> Interest {
+    let backends: BTreeSet<IpAddr> = config
+        .frontends
+        .values()
+        .flat_map(|frontend| {
+            let shares = frontend.pool.shares.iter().flat_map(|share| &share.backends);
+            shares.chain(&frontend.pool.draining).map(|backend| backend.address)
+        })
+        .collect();
+    Interest { backends, addresses: config.addresses.clone() }
+}

@@ -1,0 +1,277 @@
+//! The statuses of all objects as they are told, with the time when each condition became what it is.
+//!
+//! Pure: time is a parameter. `lastTransitionTime` changes only with a condition's `status`.
+
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
+
+use blixt_core::api::ObjectKey;
+use blixt_core::status::{ConditionStatus, Status, Statuses};
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+/// Every status, and since when.
+#[derive(Debug, Default)]
+pub struct Book {
+    statuses: Statuses,
+    since: BTreeMap<ObjectKey, Vec<Since>>,
+}
+
+/// What entering new statuses changed.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// Objects whose status is different, new or gone.
+    pub objects: BTreeSet<ObjectKey>,
+    /// Conditions whose `status` changed, and new ones that are not `True`.
+    pub transitions: Vec<Transition>,
+}
+
+/// A condition that turned.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Transition {
+    /// The object.
+    pub object: ObjectKey,
+    /// The part of it: empty, `listener NAME` or `parent NAME`.
+    pub part: String,
+    /// The condition's type.
+    pub condition: String,
+    /// Its new status.
+    pub status: &'static str,
+    /// Why.
+    pub reason: String,
+    /// For people.
+    pub message: String,
+}
+
+/// Since when a condition has its status. Which condition is told by a hash: there are many of them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Since {
+    condition: u64,
+    status: ConditionStatus,
+    time: Timestamp,
+}
+
+impl Book {
+    /// Every status.
+    pub fn statuses(&self) -> &Statuses {
+        &self.statuses
+    }
+
+    /// Enters what is to be told now.
+    pub fn enter(&mut self, statuses: Statuses, now: Timestamp) -> Changes {
+        let mut changes = Changes::default();
+        for (key, status) in &statuses {
+            if self.statuses.get(key) != Some(status) {
+                self.enter_one(key, status, now, &mut changes);
+            }
+        }
+        for key in self.statuses.keys().filter(|key| !statuses.contains_key(key)) {
+            self.since.remove(key);
+            changes.objects.insert(key.clone());
+        }
+        self.statuses = statuses;
+        changes
+    }
+
+    /// The status of an object as the API has it, times included. Objects without a status have none.
+    pub fn status(&self, key: &ObjectKey) -> Option<Value> {
+        let status = self.statuses.get(key)?;
+        let mut value = serde_json::to_value(status).ok()?;
+        // The order of conditions in the value is that of `all_conditions`.
+        let mut times = status.all_conditions().into_iter().map(|(part, condition)| {
+            let id = condition_id(&part, &condition.condition_type);
+            let since = self.since.get(key).and_then(|since| since.iter().find(|since| since.condition == id));
+            since.map(|since| since.time)
+        });
+        set_times(&mut value, &mut times);
+        Some(value)
+    }
+
+    /// Every condition of an object, times included: its own and those of its parents.
+    pub fn conditions(&self, key: &ObjectKey) -> Vec<Value> {
+        let Some(status) = self.status(key) else { return Vec::new() };
+        let own = status.get("conditions").and_then(Value::as_array);
+        let parents = status.get("parents").and_then(Value::as_array);
+        let of_parents = parents.into_iter().flatten().filter_map(|parent| parent.get("conditions")?.as_array());
+        own.into_iter().chain(of_parents).flatten().cloned().collect()
+    }
+
+    /// Takes times from a status that was told before.
+    pub fn remember(&mut self, key: ObjectKey, status: &Value) {
+        let since = self.since.entry(key).or_default();
+        let mut note = |part: &str, owner: &Value| {
+            let conditions = owner.get("conditions").and_then(Value::as_array);
+            since.extend(conditions.into_iter().flatten().filter_map(|condition| remembered(part, condition)));
+        };
+        note("", status);
+        for listener in status.get("listeners").and_then(Value::as_array).into_iter().flatten() {
+            note(&format!("listener {}", text(listener, "name")), listener);
+        }
+        for parent in status.get("parents").and_then(Value::as_array).into_iter().flatten() {
+            let reference = parent.get("parentRef").unwrap_or(&Value::Null);
+            let section = text(reference, "sectionName");
+            let section = if section.is_empty() { String::new() } else { format!("/{section}") };
+            note(&format!("parent {}{section}", text(reference, "name")), parent);
+        }
+    }
+
+    fn enter_one(&mut self, key: &ObjectKey, status: &Status, now: Timestamp, changes: &mut Changes) {
+        changes.objects.insert(key.clone());
+        let before = self.since.remove(key).unwrap_or_default();
+        let mut after = Vec::new();
+        for (part, condition) in status.all_conditions() {
+            let id = condition_id(&part, &condition.condition_type);
+            let known = before.iter().find(|since| since.condition == id);
+            let turned = known.is_none_or(|known| known.status != condition.status);
+            let is_news = known.is_some() || condition.is_trouble();
+            if turned && is_news {
+                changes.transitions.push(Transition {
+                    object: key.clone(),
+                    part,
+                    condition: condition.condition_type.to_string(),
+                    status: status_name(condition.status),
+                    reason: condition.reason.to_string(),
+                    message: condition.message.to_string(),
+                });
+            }
+            let time = known.filter(|_| !turned).map_or(now, |known| known.time);
+            after.push(Since { condition: id, status: condition.status, time });
+        }
+        self.since.insert(key.clone(), after);
+    }
+}
+
+/// As the API spells it.
+pub fn status_name(status: ConditionStatus) -> &'static str {
+    match status {
+        ConditionStatus::True => "True",
+        ConditionStatus::False => "False",
+        ConditionStatus::Unknown => "Unknown",
+    }
+}
+
+fn condition_id(part: &str, condition_type: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (part, condition_type).hash(&mut hasher);
+    hasher.finish()
+}
+
+fn remembered(part: &str, condition: &Value) -> Option<Since> {
+    let status = match text(condition, "status") {
+        "True" => ConditionStatus::True,
+        "False" => ConditionStatus::False,
+        "Unknown" => ConditionStatus::Unknown,
+        _ => return None,
+    };
+    let time = text(condition, "lastTransitionTime").parse().ok()?;
+    Some(Since { condition: condition_id(part, text(condition, "type")), status, time })
+}
+
+fn text<'a>(value: &'a Value, field: &str) -> &'a str {
+    value.get(field).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// Sets times in the order in which conditions are met: those of an object, then of its listeners or parents.
+fn set_times(status: &mut Value, times: &mut impl Iterator<Item = Option<Timestamp>>) {
+    set_own_times(status, times);
+    for parts in ["listeners", "parents"] {
+        for part in status.get_mut(parts).and_then(Value::as_array_mut).into_iter().flatten() {
+            set_own_times(part, times);
+        }
+    }
+}
+
+fn set_own_times(owner: &mut Value, times: &mut impl Iterator<Item = Option<Timestamp>>) {
+    let conditions = owner.get_mut("conditions").and_then(Value::as_array_mut);
+    for condition in conditions.into_iter().flatten().filter_map(Value::as_object_mut) {
+        set_time(condition, times.next().flatten());
+    }
+}
+
+fn set_time(condition: &mut Map<String, Value>, time: Option<Timestamp>) {
+    if let Some(time) = time {
+        condition.insert("lastTransitionTime".to_owned(), json!(format!("{time:.0}")));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use blixt_core::api::Kind;
+    use blixt_core::status::{Condition, GatewayStatus, ListenerStatus};
+
+    fn key() -> ObjectKey {
+        ObjectKey { kind: Kind::Gateway, namespace: "default".into(), name: "web".into() }
+    }
+
+    fn condition(status: ConditionStatus, message: &'static str) -> Condition {
+        Condition::new("Programmed", status, "Reason", message, 1)
+    }
+
+    fn statuses(own: ConditionStatus, of_listener: ConditionStatus, message: &'static str) -> Statuses {
+        let listener = ListenerStatus {
+            name: "http".into(),
+            conditions: vec![condition(of_listener, message)],
+            ..ListenerStatus::default()
+        };
+        let gateway = GatewayStatus {
+            conditions: vec![condition(own, message)],
+            listeners: vec![listener],
+            ..GatewayStatus::default()
+        };
+        Statuses::from([(key(), Status::Gateway(gateway))])
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    /// The times of the object's own condition and of its listener's.
+    fn times(book: &Book) -> [String; 2] {
+        let status = book.status(&key()).unwrap();
+        let of_listener = &status["listeners"][0]["conditions"][0];
+        [&status["conditions"][0], of_listener]
+            .map(|condition| condition["lastTransitionTime"].as_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn the_time_changes_with_the_status_and_with_nothing_else() {
+        use ConditionStatus::{False, True};
+        let mut book = Book::default();
+        book.enter(statuses(False, False, "not yet"), at(1));
+        book.enter(statuses(True, False, "half"), at(2));
+        assert_eq!(times(&book), ["1970-01-01T00:00:02Z", "1970-01-01T00:00:01Z"]);
+        let changes = book.enter(statuses(True, False, "another message"), at(3));
+        assert_eq!(times(&book), ["1970-01-01T00:00:02Z", "1970-01-01T00:00:01Z"]);
+        assert_eq!(changes.objects.len(), 1);
+        assert!(changes.transitions.is_empty());
+    }
+
+    #[test]
+    fn equal_statuses_change_nothing() {
+        let mut book = Book::default();
+        book.enter(statuses(ConditionStatus::True, ConditionStatus::True, ""), at(1));
+        let changes = book.enter(statuses(ConditionStatus::True, ConditionStatus::True, ""), at(2));
+        assert!(changes.objects.is_empty());
+    }
+
+    #[test]
+    fn times_that_were_told_before_are_kept_over_a_restart() {
+        use ConditionStatus::{False, True};
+        let mut before = Book::default();
+        before.enter(statuses(True, False, ""), at(1));
+        let mut after = Book::default();
+        after.remember(key(), &before.status(&key()).unwrap());
+        after.enter(statuses(True, True, ""), at(9));
+        assert_eq!(times(&after), ["1970-01-01T00:00:01Z", "1970-01-01T00:00:09Z"]);
+    }
+
+    #[test]
+    fn an_object_that_is_gone_is_a_change() {
+        let mut book = Book::default();
+        book.enter(statuses(ConditionStatus::True, ConditionStatus::True, ""), at(1));
+        assert!(book.enter(Statuses::new(), at(2)).objects.contains(&key()));
+        assert_eq!(book.status(&key()), None);
+    }
+}

@@ -1,0 +1,344 @@
+//! What a running instance knows, as views and numbers.
+
+use std::collections::BTreeMap;
+
+use blixt_core::api::ObjectKey;
+use blixt_core::config::{Backend, Config, Endpoint, Frontend};
+use blixt_core::tables::{BackendEntry, BackendSlot, BackendState, Tables, Way};
+use blixt_core::translate::Note;
+use blixt_loader::Counters;
+use blixt_packet::abi::{ABI_VERSION, RouteCounters};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::book::Book;
+use super::view::{
+    BackendView, FrontendView, HookView, InstanceView, ObjectView, ProblemView, RouteView, Versions, View,
+};
+use crate::metrics::{BackendNumber, Numbers, RouteNumber};
+use crate::run::balancer::Balancer;
+use crate::source::store::{FileProblem, Known, Store};
+
+/// The version of the Gateway API that the types are generated from.
+const GATEWAY_API: &str = "v1.6.1";
+
+/// What `--status-dir` says of the instance as a whole.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Summary {
+    /// The data plane holds what the manifests say.
+    pub ready: bool,
+    /// The number of the Config that the manifests give.
+    pub generation: u64,
+    /// The number of the last one that the data plane holds.
+    pub applied_generation: u64,
+    /// Objects by kind.
+    pub objects: BTreeMap<&'static str, u64>,
+    /// Frontends in the data plane.
+    pub frontends: usize,
+    /// What an operator should look at.
+    pub problems: Vec<ProblemView>,
+}
+
+/// Everything that `status` shows.
+pub fn view(balancer: &Balancer, counters: &Counters) -> View {
+    let slots = slots(&balancer.tables);
+    View {
+        instance: instance(balancer),
+        versions: versions(),
+        objects: objects(balancer.source.store(), &balancer.book),
+        frontends: balancer
+            .config
+            .frontends
+            .iter()
+            .map(|(endpoint, frontend)| frontend_view(balancer, counters, &slots, endpoint, frontend))
+            .collect(),
+        routes: route_counters(&balancer.config, &balancer.tables, counters)
+            .into_iter()
+            .map(|number| route_view(&number))
+            .collect(),
+        drops: counters
+            .drops
+            .iter()
+            .filter(|(_, packets)| **packets > 0)
+            .map(|(reason, packets)| (reason.label().to_owned(), *packets))
+            .collect(),
+        hooks: hooks(balancer),
+        problems: problems(balancer),
+    }
+}
+
+/// Everything that `/metrics` shows.
+pub fn numbers(balancer: &Balancer, counters: &Counters) -> Numbers {
+    let mut hooks: BTreeMap<String, u64> = BTreeMap::new();
+    for hook in self::hooks(balancer) {
+        *hooks.entry(hook.hook).or_default() += 1;
+    }
+    let slots = slots(&balancer.tables);
+    let backends = balancer.config.frontends.iter().flat_map(|(endpoint, frontend)| {
+        let route_id = route_id(&balancer.tables, endpoint);
+        backends_of(frontend).into_iter().filter_map({
+            let slots = &slots;
+            move |(backend, _)| {
+                let backend = endpoint_of(backend, endpoint);
+                let (slot, _) = slots.get(&(route_id, backend))?;
+                let connections = counters.backends.get(slot).copied().unwrap_or(0);
+                Some(BackendNumber { route: frontend.route.clone()?, backend, connections })
+            }
+        })
+    });
+    // A backend that serves one route on two frontends is counted once.
+    let mut backends: Vec<BackendNumber> = backends.collect();
+    backends.sort_by(|a, b| (&a.route, a.backend).cmp(&(&b.route, b.backend)));
+    backends.dedup_by(|a, b| a.route == b.route && a.backend == b.backend);
+    Numbers {
+        generation: balancer.progress.applied_generation,
+        ready: balancer.is_ready(),
+        applied: balancer.progress.applied,
+        apply_failures: balancer.progress.failures,
+        apply_seconds: balancer.progress.apply_seconds,
+        objects: count_kinds(balancer.source.store())
+            .into_iter()
+            .map(|(kind, count)| (kind.to_owned(), count))
+            .collect(),
+        problems: problems(balancer).len() as u64,
+        frontends: balancer.tables.frontends.len() as u64,
+        hooks,
+        routes: route_counters(&balancer.config, &balancer.tables, counters),
+        backends,
+        drops: counters.drops.clone(),
+    }
+}
+
+/// What `--status-dir` says of the instance as a whole.
+pub fn summary(balancer: &Balancer) -> Summary {
+    Summary {
+        ready: balancer.is_ready(),
+        generation: balancer.progress.generation,
+        applied_generation: balancer.progress.applied_generation,
+        objects: count_kinds(balancer.source.store()),
+        frontends: balancer.tables.frontends.len(),
+        problems: problems(balancer),
+    }
+}
+
+/// Problems of files.
+pub fn file_problem(problem: FileProblem) -> ProblemView {
+    let FileProblem { file, line, object, field, message, next } = problem;
+    ProblemView {
+        file: file.display().to_string(),
+        line: (line > 0).then_some(line),
+        object,
+        field,
+        message,
+        next,
+    }
+}
+
+/// What no status can say.
+pub fn note(note: &Note, origin: Option<&Known>) -> ProblemView {
+    ProblemView {
+        file: origin.map(|known| known.file.display().to_string()).unwrap_or_default(),
+        line: origin.map(|known| known.line),
+        object: note.object.to_string(),
+        field: note.field.to_string(),
+        message: note.message.clone(),
+        next: String::new(),
+    }
+}
+
+fn instance(balancer: &Balancer) -> InstanceView {
+    InstanceView {
+        name: balancer.dataplane.instance().to_string(),
+        pid: std::process::id(),
+        started: balancer.progress.started,
+        ready: balancer.is_ready(),
+        taken_over: balancer.dataplane.found().is_taken_over,
+        generation: balancer.progress.generation,
+        applied_generation: balancer.progress.applied_generation,
+        flow_capacity: balancer.dataplane.capacity().flows,
+        // Each connection has an entry for either direction.
+        flows: balancer.dataplane.flow_entries().unwrap_or(0) / 2,
+    }
+}
+
+fn versions() -> Versions {
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    Versions {
+        blixt: env!("CARGO_PKG_VERSION").to_owned(),
+        map_layout: ABI_VERSION,
+        gateway_api: GATEWAY_API.to_owned(),
+        kernel: kernel.trim().to_owned(),
+    }
+}
+
+fn objects(store: &Store, book: &Book) -> Vec<ObjectView> {
+    store.known().map(|(key, known)| object(key, known, book)).collect()
+}
+
+fn object(key: &ObjectKey, known: &Known, book: &Book) -> ObjectView {
+    ObjectView {
+        kind: key.kind.name().to_owned(),
+        namespace: key.namespace.clone(),
+        name: key.name.clone(),
+        generation: known.generation,
+        file: known.file.display().to_string(),
+        line: known.line,
+        conditions: book.conditions(key),
+        status: book.status(key).unwrap_or(Value::Null),
+    }
+}
+
+/// Backends in the tables, by the route that they serve.
+type Slots<'a> = BTreeMap<(u32, Endpoint), (BackendSlot, &'a BackendEntry)>;
+
+fn slots(tables: &Tables) -> Slots<'_> {
+    let standing = tables.backends.iter().filter(|(_, entry)| entry.state != BackendState::Gone);
+    standing.map(|(slot, entry)| ((entry.route, entry.endpoint), (*slot, entry))).collect()
+}
+
+fn frontend_view(
+    balancer: &Balancer,
+    counters: &Counters,
+    slots: &Slots,
+    endpoint: &Endpoint,
+    frontend: &Frontend,
+) -> FrontendView {
+    let tables = &balancer.tables;
+    let report = balancer.report.as_ref().and_then(|report| report.frontends.get(endpoint));
+    let total: u32 = frontend.pool.shares.iter().map(|share| share.weight).sum();
+    let refused: u32 =
+        frontend.pool.shares.iter().filter(|share| share.backends.is_empty()).map(|share| share.weight).sum();
+    let route_id = route_id(tables, endpoint);
+    let backends = backends_of(frontend).into_iter().map(|(backend, share)| {
+        let backend = endpoint_of(backend, endpoint);
+        let found = slots.get(&(route_id, backend));
+        let (weight, members) = share;
+        BackendView {
+            endpoint: backend.to_string(),
+            state: match found.map(|(_, entry)| entry.state) {
+                Some(BackendState::Serving) => "serving",
+                Some(BackendState::Draining) => "draining",
+                Some(BackendState::Gone) | None => "absent",
+            }
+            .to_owned(),
+            way: found.map(|(_, entry)| way(entry.way).to_owned()),
+            device: found.and_then(|(_, entry)| device(balancer, entry)),
+            weight,
+            percent: percent(weight, total) / members.max(1) as f64,
+            connections: found.and_then(|(slot, _)| counters.backends.get(slot).copied()).unwrap_or(0),
+        }
+    });
+    FrontendView {
+        endpoint: endpoint.to_string(),
+        listener: frontend.listener.clone(),
+        route: frontend.route.as_ref().map(ToString::to_string),
+        forwarding: format!("{:?}", frontend.forwarding),
+        ring_slots: tables.frontends.get(endpoint).map_or(0, |entry| entry.slots),
+        refused_percent: if total == 0 { 100.0 } else { percent(refused, total) },
+        backends: backends.collect(),
+        error: report.and_then(|report| report.error.clone()),
+        warnings: report.map(|report| report.warnings.clone()).unwrap_or_default(),
+    }
+}
+
+/// Every backend with the weight of its share and how many divide it; draining ones have none.
+fn backends_of(frontend: &Frontend) -> Vec<(&Backend, (u32, usize))> {
+    let shares = frontend.pool.shares.iter().flat_map(|share| {
+        share.backends.iter().map(move |backend| (backend, (share.weight, share.backends.len())))
+    });
+    shares.chain(frontend.pool.draining.iter().map(|backend| (backend, (0, 1)))).collect()
+}
+
+fn endpoint_of(backend: &Backend, frontend: &Endpoint) -> Endpoint {
+    Endpoint { address: backend.address, port: backend.port, protocol: frontend.protocol }
+}
+
+fn route_id(tables: &Tables, endpoint: &Endpoint) -> u32 {
+    tables.frontends.get(endpoint).map_or(0, |entry| entry.route)
+}
+
+fn percent(part: u32, total: u32) -> f64 {
+    if total == 0 { 0.0 } else { 100.0 * f64::from(part) / f64::from(total) }
+}
+
+fn way(way: Way) -> &'static str {
+    match way {
+        Way::Nat => "nat",
+        Way::Transparent => "transparent",
+        Way::Local => "local",
+    }
+}
+
+fn device(balancer: &Balancer, entry: &BackendEntry) -> Option<String> {
+    let hop = balancer.tables.hops.get(&entry.hop)?;
+    let observation = balancer.observation.as_ref()?;
+    Some(observation.host.devices.get(&hop.device)?.name.clone())
+}
+
+fn route_counters(config: &Config, tables: &Tables, counters: &Counters) -> Vec<RouteNumber> {
+    let routes: BTreeMap<_, _> = config
+        .frontends
+        .iter()
+        .filter_map(|(endpoint, frontend)| Some((frontend.route.clone()?, route_id(tables, endpoint))))
+        .collect();
+    let number = |(route, id)| {
+        let counters = counters.routes.get(&id).copied().unwrap_or_default();
+        RouteNumber { route, counters }
+    };
+    routes.into_iter().map(number).collect()
+}
+
+fn route_view(number: &RouteNumber) -> RouteView {
+    let RouteCounters { requests, replies, connections, refused } = number.counters;
+    RouteView {
+        route: number.route.to_string(),
+        connections,
+        refused,
+        request_packets: requests.packets,
+        request_bytes: requests.bytes,
+        reply_packets: replies.packets,
+        reply_bytes: replies.bytes,
+    }
+}
+
+fn hooks(balancer: &Balancer) -> Vec<HookView> {
+    let attached = balancer.devices.attached().map(|(device, attachment)| HookView {
+        device: device.to_owned(),
+        ifindex: attachment.ifindex,
+        hook: attachment.ingress.map_or("none", |mode| mode.label()).to_owned(),
+        egress: attachment.egress,
+        error: None,
+    });
+    let failed = balancer.devices.failures().map(|(ifindex, failure)| HookView {
+        device: failure.device.clone(),
+        ifindex,
+        hook: "none".to_owned(),
+        egress: false,
+        error: Some(failure.error.clone()),
+    });
+    attached.chain(failed).collect()
+}
+
+fn problems(balancer: &Balancer) -> Vec<ProblemView> {
+    let store = balancer.source.store();
+    let mut problems: Vec<ProblemView> = store.problems().into_iter().map(file_problem).collect();
+    problems.extend(balancer.notes.iter().map(|found| note(found, store.origin(&found.object))));
+    let message = |message: String| ProblemView { message, ..ProblemView::default() };
+    problems.extend(balancer.compile_problems.iter().map(|problem| message(problem.to_string())));
+    problems.extend(balancer.devices.failures().map(|(_, failure)| ProblemView {
+        object: format!("device {}", failure.device),
+        message: failure.error.clone(),
+        ..ProblemView::default()
+    }));
+    problems.extend(balancer.progress.error.clone().map(message));
+    problems
+}
+
+fn count_kinds(store: &Store) -> BTreeMap<&'static str, u64> {
+    let mut kinds = BTreeMap::new();
+    for (key, _) in store.known() {
+        *kinds.entry(key.kind.name()).or_default() += 1;
+    }
+    kinds
+}
