@@ -7,6 +7,7 @@
 mod backends;
 mod hops;
 mod problem;
+mod recompile;
 mod rings;
 mod routes;
 
@@ -19,6 +20,7 @@ use crate::tables::{DeviceEntry, Family, FrontendEntry, Limits, Tables};
 
 use backends::Members;
 pub use problem::Problem;
+pub use recompile::{Last, recompile};
 
 /// What one machine's maps should hold, and what could not be had.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -33,33 +35,46 @@ pub struct Compilation {
 pub fn compile(config: &Config, host: &Host, previous: &Tables, limits: &Limits) -> Compilation {
     let mut problems = Vec::new();
     let frontends = admit(config, previous, limits, &mut problems);
-    let routes = routes::assign(&frontends, previous, limits, &mut problems);
-    let mut pools = backends::pools(&frontends, host, &routes);
+    let mut tables = compile_part(&frontends, |_| true, host, previous, limits, &mut problems);
+    tables.devices = devices(host, previous);
+    tables.addresses = addresses(config, host, previous, limits, &mut problems);
+    Compilation::new(tables, problems)
+}
+
+/// Compiles some frontends: all of certain routes. Of the tables it makes only what belongs to them, but all backends:
+/// those of routes that `is_ours` does not name by their id stay as they are.
+fn compile_part(
+    frontends: &Frontends<'_>,
+    is_ours: impl Fn(u32) -> bool,
+    host: &Host,
+    previous: &Tables,
+    limits: &Limits,
+    problems: &mut Vec<Problem>,
+) -> Tables {
+    let routes = routes::assign(frontends, previous, limits, problems);
+    let mut pools = backends::pools(frontends, host, &routes);
     let hops = hops::assign(&mut pools.members, host, previous, limits);
-    let backends = backends::assign(&mut pools.members, previous, limits);
-    problems.extend(backends::problems(&frontends, &pools, limits));
-    let rings = rings::assign(&frontends, &pools, previous, limits);
-    let mut entries = BTreeMap::new();
-    for (index, (endpoint, frontend)) in frontends.iter().enumerate() {
+    let backends = backends::assign(&mut pools.members, is_ours, previous, limits);
+    problems.extend(backends::problems(frontends, &pools, limits));
+    let rings = rings::assign(frontends, &pools, previous, limits);
+    let entries = frontends.iter().enumerate().map(|(index, (endpoint, frontend))| {
         let ring = rings.of_frontend[index];
         if ring.is_none() && rings.wanted(index) {
             problems.push(Problem::rings_full(endpoint, frontend, limits.rings));
         }
         let (ring, slots) = ring.unwrap_or_default();
-        entries.insert(**endpoint, FrontendEntry { ring, slots, route: routes.id(frontend) });
+        (**endpoint, FrontendEntry { ring, slots, route: routes.of_frontend[index].id })
+    });
+    let frontends = entries.collect();
+    Tables { hops, routes: routes.entries, backends, rings: rings.entries, frontends, ..Tables::default() }
+}
+
+impl Compilation {
+    fn new(tables: Tables, mut problems: Vec<Problem>) -> Self {
+        problems.sort();
+        problems.dedup();
+        Self { tables, problems }
     }
-    let tables = Tables {
-        devices: devices(host, previous),
-        hops,
-        routes: routes.entries,
-        backends,
-        rings: rings.entries,
-        frontends: entries,
-        addresses: addresses(config, host, previous, limits, &mut problems),
-    };
-    problems.sort();
-    problems.dedup();
-    Compilation { tables, problems }
 }
 
 type Frontends<'a> = Vec<(&'a Endpoint, &'a Frontend)>;

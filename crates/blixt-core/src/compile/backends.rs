@@ -1,9 +1,10 @@
 //! Backend slots. A slot is known by route and endpoint; flows name it, so whoever stands in one keeps it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use blixt_packet::abi::BackendId;
+use rustc_hash::FxHashMap;
 
 use super::routes::Routes;
 use super::{Frontends, Problem, endpoint_of};
@@ -44,19 +45,18 @@ pub(super) struct Identity {
     pub(super) way: Way,
 }
 
-pub(super) fn pools<'a>(frontends: &Frontends<'_>, host: &'a Host, routes: &Routes<'_>) -> Pools<'a> {
+pub(super) fn pools<'a>(frontends: &Frontends<'_>, host: &'a Host, routes: &Routes) -> Pools<'a> {
     let mut pools = Pools { members: Vec::new(), of_frontend: Vec::with_capacity(frontends.len()) };
     // Only looked up, never walked: its order decides nothing.
-    let mut indices: HashMap<Identity, usize> = HashMap::new();
-    for (endpoint, frontend) in frontends {
+    let mut indices: FxHashMap<Identity, usize> = FxHashMap::default();
+    for ((endpoint, frontend), route) in frontends.iter().zip(&routes.of_frontend) {
         let mut enlist = |backend: &Backend, state: BackendState| {
             let path = host.paths.get(&backend.address);
             let way = way(backend, path, frontend.forwarding, host);
             let endpoint = endpoint_of(backend, endpoint);
-            let identity = Identity { route_hash: routes.hash(frontend), endpoint, way };
+            let identity = Identity { route_hash: route.hash, endpoint, way };
             let index = *indices.entry(identity).or_insert_with(|| {
-                let route = routes.id(frontend);
-                pools.members.push(Member { identity, path, slot: None, hop: 0, route, state });
+                pools.members.push(Member { identity, path, slot: None, hop: 0, route: route.id, state });
                 pools.members.len() - 1
             });
             let member = &mut pools.members[index];
@@ -83,17 +83,19 @@ pub(super) fn pools<'a>(frontends: &Frontends<'_>, host: &'a Host, routes: &Rout
 /// Gives every member a slot, and returns all slots that were ever used.
 pub(super) fn assign(
     members: &mut Members<'_>,
+    is_ours: impl Fn(u32) -> bool,
     previous: &Tables,
     limits: &Limits,
 ) -> BTreeMap<BackendSlot, BackendEntry> {
-    keep(members, previous);
+    let is_ours = |entry: &BackendEntry| entry.state != BackendState::Gone && is_ours(entry.route);
+    keep(members, is_ours, previous);
     let mut free = [Family::V4, Family::V6].map(|family| Free::new(family, previous, limits));
     for member in members.iter_mut().filter(|member| member.slot.is_none()) {
         let family = Family::from(member.identity.endpoint.address);
         member.slot = free[usize::from(family == Family::V6)].take();
     }
     let mut entries = previous.backends.clone();
-    for entry in entries.values_mut().filter(|entry| entry.state != BackendState::Gone) {
+    for entry in entries.values_mut().filter(|entry| is_ours(entry)) {
         entry.state = BackendState::Gone;
         entry.hop = 0;
         entry.route = 0;
@@ -146,11 +148,11 @@ fn way(backend: &Backend, path: Option<&Path>, forwarding: Forwarding, host: &Ho
 
 /// Members find the slots that they stand in: first by the way too, then by any way, since a backend that is
 /// reached otherwise is still the same.
-fn keep(members: &mut Members<'_>, previous: &Tables) {
-    let mut standing: HashMap<Identity, (BackendSlot, BackendId)> = previous
+fn keep(members: &mut Members<'_>, is_ours: impl Fn(&BackendEntry) -> bool, previous: &Tables) {
+    let mut standing: FxHashMap<Identity, (BackendSlot, BackendId)> = previous
         .backends
         .iter()
-        .filter(|(_, entry)| entry.state != BackendState::Gone)
+        .filter(|(_, entry)| is_ours(entry))
         .map(|(slot, entry)| {
             let route_hash = previous.routes.get(&entry.route).map_or(0, |route| route.hash);
             let identity = Identity { route_hash, endpoint: entry.endpoint, way: entry.way };

@@ -1,7 +1,9 @@
 //! Next hops: one for each device, neighbour and packet size that backends are reached by.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+
+use rustc_hash::FxHashMap;
 
 use super::Members;
 use crate::host::{Host, Path};
@@ -14,7 +16,7 @@ pub(super) fn assign(
     previous: &Tables,
     limits: &Limits,
 ) -> BTreeMap<u32, HopEntry> {
-    let mut known: HashMap<Key, u32> = HashMap::new();
+    let mut known: FxHashMap<Key, u32> = FxHashMap::default();
     let mut unnamed: Vec<(u32, &HopEntry)> = Vec::new();
     for (id, hop) in &previous.hops {
         match hop.next_hop {
@@ -24,8 +26,8 @@ pub(super) fn assign(
             None => unnamed.push((*id, hop)),
         }
     }
-    let mut ids: HashMap<Key, u32> = HashMap::new();
-    let mut hops: BTreeMap<u32, HopEntry> = BTreeMap::new();
+    let mut ids: FxHashMap<Key, u32> = FxHashMap::default();
+    let mut hops = Vec::new();
     let mut fresh = (1..=limits.hops).filter(|id| !previous.hops.contains_key(id));
     for member in members.iter_mut().filter(|member| member.identity.way != Way::Local) {
         let Some(path) = member.path else {
@@ -44,11 +46,17 @@ pub(super) fn assign(
             let Some(id) = known.get(&key).copied().or_else(alike).or_else(|| fresh.next()) else {
                 return 0;
             };
-            hops.insert(id, entry);
+            hops.push((id, entry));
             id
         });
     }
-    hops
+    hops.into_iter().collect()
+}
+
+/// The same hop on a host whose devices or neighbours changed.
+pub(super) fn renewed(hop: &HopEntry, host: &Host) -> HopEntry {
+    let key = hop.next_hop.map(|next_hop| Key { device: hop.device, next_hop, mtu: hop.mtu });
+    key.and_then(|key| entry(&key, host)).unwrap_or_else(|| hop.clone())
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

@@ -110,6 +110,11 @@ impl Problem {
         matches!(self, Self::FrontendsFull { .. } | Self::RingsFull { .. } | Self::AddressesFull { .. })
     }
 
+    /// A table has no room: one that leaves makes room for others.
+    pub(super) const fn is_shortage(&self) -> bool {
+        !matches!(self, Self::NoPath { .. } | Self::OtherFamily { .. })
+    }
+
     pub(super) fn frontends_full(endpoint: &Endpoint, frontend: &Frontend, limit: u32) -> Self {
         Self::FrontendsFull { frontend: *endpoint, listener: frontend.listener.clone(), limit }
     }

@@ -1,11 +1,12 @@
 //! Rings of all pools. What a ring holds is decided by its hash, so equal pools share one, and a pool that did
 //! not change is not computed again.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use blixt_packet::abi::BackendId;
+use rustc_hash::FxHashMap;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Frontends;
@@ -67,9 +68,9 @@ fn ids(
     hashes: &[Option<u64>],
     previous: &Tables,
     limits: &Limits,
-) -> HashMap<u64, u32> {
-    let known: HashMap<u64, u32> = previous.rings.iter().map(|(id, ring)| (ring.hash, *id)).collect();
-    let mut ids: HashMap<u64, u32> = HashMap::new();
+) -> FxHashMap<u64, u32> {
+    let known: FxHashMap<u64, u32> = previous.rings.iter().map(|(id, ring)| (ring.hash, *id)).collect();
+    let mut ids: FxHashMap<u64, u32> = FxHashMap::default();
     for hash in hashes.iter().flatten() {
         if let Some(id) = known.get(hash) {
             ids.insert(*hash, *id);
@@ -99,10 +100,14 @@ fn ids(
 }
 
 /// For each ring that frontends have now, the one ring that all of them want instead; `None` where they differ.
-fn heirs(frontends: &Frontends<'_>, hashes: &[Option<u64>], previous: &Tables) -> HashMap<u32, Option<u64>> {
-    let wanted: HashMap<&Endpoint, Option<u64>> =
+fn heirs(
+    frontends: &Frontends<'_>,
+    hashes: &[Option<u64>],
+    previous: &Tables,
+) -> FxHashMap<u32, Option<u64>> {
+    let wanted: FxHashMap<&Endpoint, Option<u64>> =
         frontends.iter().map(|(endpoint, _)| *endpoint).zip(hashes.iter().copied()).collect();
-    let mut heirs: HashMap<u32, Option<u64>> = HashMap::new();
+    let mut heirs: FxHashMap<u32, Option<u64>> = FxHashMap::default();
     for (endpoint, entry) in &previous.frontends {
         let hash = wanted.get(endpoint).copied().flatten();
         heirs

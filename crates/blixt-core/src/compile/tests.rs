@@ -5,7 +5,7 @@ use std::time::Instant;
 use blixt_packet::abi::BackendId;
 use proptest::prelude::*;
 
-use super::{Compilation, Problem, compile};
+use super::{Compilation, Last, Problem, compile, recompile};
 use crate::config::{Backend, Config, Endpoint, Forwarding, Frontend, Pool, Protocol, RouteName, Share};
 use crate::diff::diff;
 use crate::host::{Device, Host, Mac, Path};
@@ -264,10 +264,12 @@ fn one_change_among_ten_thousand_frontends_computes_one_ring() {
         config.frontends.insert(key, frontend_of(&number.to_string(), vec![Share { weight: 1, backends }]));
     }
     let first = compile(&config, &host(), &Tables::default(), &Limits::default()).tables;
+    let before = config.clone();
     let changed = config.frontends.values_mut().nth(5000).unwrap();
     changed.pool.shares[0].backends.pop_first();
+    let last = Last { config: &before, host: &host(), tables: &first, problems: &[] };
     let started = Instant::now();
-    let second = compile(&config, &host(), &first, &Limits::default()).tables;
+    let second = recompile(&config, &host(), &last, &Limits::default()).tables;
     let compiled = started.elapsed();
     let ops = diff(&first, &second);
     println!("compiled in {compiled:?}, with diff in {:?}, {} operations", started.elapsed(), ops.len());
@@ -280,7 +282,7 @@ fn one_change_among_ten_thousand_frontends_computes_one_ring() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn after_any_prefix_of_a_diff_every_frontend_has_its_backends(
@@ -318,6 +320,54 @@ proptest! {
         let without = compile(&step.config, &step.host, &Tables::default(), &limits).tables;
         prop_assert_eq!(addresses_of_rings(&with), addresses_of_rings(&without));
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn recompiling_a_change_is_compiling_everything(
+        steps in proptest::collection::vec(any_step(), 2..5), limits in any_limits(),
+    ) {
+        let mut last: Option<(Config, Host, Compilation)> = None;
+        for (many, Step { config, host, .. }) in steps.into_iter().enumerate() {
+            // Some frontends that do not change, so that a change is a small one.
+            let mut config = config;
+            for port in 1000..1040_u16 {
+                let key = Endpoint { address: address("10.99.0.1"), port, protocol: Protocol::Tcp };
+                let share = Share { weight: 1, backends: [backend(1), backend((port % 7) as u8 + 1)].into() };
+                config.frontends.insert(key, frontend_of(&format!("still-{port}"), vec![share]));
+            }
+            let host = if many == 0 { host } else { Host { paths: last_paths(&last), ..host } };
+            let previous = last.as_ref().map(|(_, _, compilation)| compilation.tables.clone()).unwrap_or_default();
+            let whole = compile(&config, &host, &previous, &limits);
+            if let Some((last_config, last_host, compilation)) = &last {
+                let last = Last {
+                    config: last_config,
+                    host: last_host,
+                    tables: &compilation.tables,
+                    problems: &compilation.problems,
+                };
+                prop_assert_eq!(&recompile(&config, &host, &last, &limits), &whole);
+            }
+            last = Some((config, host, whole));
+        }
+    }
+}
+
+fn any_limits() -> impl Strategy<Value = Limits> {
+    prop_oneof![
+        Just(Limits::default()),
+        (44_u32..50, 60_u32..120).prop_map(|(rings, backends)| Limits {
+            rings,
+            backends,
+            ..Limits::default()
+        }),
+    ]
+}
+
+fn last_paths(last: &Option<(Config, Host, Compilation)>) -> BTreeMap<IpAddr, Path> {
+    last.as_ref().map(|(_, host, _)| host.paths.clone()).unwrap_or_default()
 }
 
 /// Whoever the frontend leads to stands there, by a hop that exists.
