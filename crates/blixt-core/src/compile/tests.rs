@@ -233,8 +233,8 @@ fn what_has_no_room_is_reported_and_the_rest_is_served() {
 
 #[test]
 fn only_addresses_that_the_host_does_not_have_are_owned() {
-    let mut config = Config::default();
-    config.addresses = ["192.0.2.254", "192.0.2.99", "10.99.0.1"].map(address).into();
+    let addresses = ["192.0.2.254", "192.0.2.99", "10.99.0.1"].map(address).into();
+    let config = Config { addresses, ..Config::default() };
     let mut host = host();
     host.on_link.insert(address("192.0.2.99"), 7);
     let tables = compile(&config, &host, &Tables::default(), &Limits::default()).tables;
