@@ -47,6 +47,8 @@ impl Bytes {
 
     #[inline(always)]
     fn place<T>(self, at: usize) -> Result<*mut T, DropReason> {
+        // Of a 64-bit number the compiler would check one sum and add another; 32 bits are never negative.
+        let at = at as u32 as usize;
         if at > MAX_OFFSET {
             return Err(DropReason::Truncated);
         }

@@ -15,8 +15,9 @@ use aya_ebpf::helpers::generated::{bpf_redirect, bpf_redirect_neigh};
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use blixt_packet::abi::DEVICE_XDP_TARGET;
-use blixt_packet::{DropReason, Verdict, forward, leave};
+use blixt_packet::{DropReason, Rooms, Verdict, forward_in, leave_in};
 
+use crate::maps::ROOMS;
 use crate::state::{Maps, count_drop, device};
 use crate::tc::Skb;
 use crate::xdp::XdpFrame;
@@ -24,25 +25,41 @@ use crate::xdp::XdpFrame;
 /// Every packet that comes in by a device.
 #[classifier]
 pub fn blixt_ingress(ctx: TcContext) -> i32 {
+    let Some(rooms) = rooms() else {
+        return TC_ACT_UNSPEC;
+    };
     let mut skb = Skb::new(&ctx);
     let ifindex = skb.ifindex();
-    tc_action(forward(&mut skb, &Maps::new(&ctx, ifindex)), ifindex)
+    tc_action(forward_in(&mut skb, &Maps::new(&ctx, ifindex), rooms), ifindex)
 }
 
 /// Every packet that leaves by a device; only needed for backends on this machine.
 #[classifier]
 pub fn blixt_egress(ctx: TcContext) -> i32 {
+    let Some(rooms) = rooms() else {
+        return TC_ACT_UNSPEC;
+    };
     let mut skb = Skb::new(&ctx);
     let ifindex = skb.ifindex();
-    tc_action(leave(&mut skb, &Maps::new(&ctx, ifindex)), ifindex)
+    tc_action(leave_in(&mut skb, &Maps::new(&ctx, ifindex), rooms), ifindex)
 }
 
 /// Every frame that comes in by a device, before the kernel makes anything of it.
 #[xdp]
 pub fn blixt_xdp(ctx: XdpContext) -> u32 {
+    let Some(rooms) = rooms() else {
+        return xdp_action::XDP_PASS;
+    };
     let mut frame = XdpFrame::new(&ctx);
     let ifindex = frame.ifindex();
-    xdp_action(forward(&mut frame, &Maps::new(&ctx, ifindex)), ifindex)
+    xdp_action(forward_in(&mut frame, &Maps::new(&ctx, ifindex), rooms), ifindex)
+}
+
+/// This CPU's room for the packet at hand. Programs of one CPU run one after another.
+#[inline(always)]
+fn rooms<'a>() -> Option<&'a mut Rooms> {
+    // SAFETY: the element is this CPU's own and outlives the program; it is taken once in a run.
+    ROOMS.get_ptr_mut(0).map(|rooms| unsafe { &mut *rooms })
 }
 
 #[inline(always)]

@@ -6,12 +6,12 @@
 use aya_ebpf::bindings::{BPF_F_INNER_MAP, BPF_F_MMAPABLE};
 use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray};
 use aya_ebpf::macros::btf_map;
-use blixt_packet::DropReason;
 use blixt_packet::abi::{
     AnswerBudget, Backend, DEVICE_SLOTS, Device, EndpointKey, Flow, FlowKey, Fragment, FragmentKey, Frontend,
     Hop, OwnedAddress, RING_CHUNK, RingHash, RouteCounters, RouteHash, Settings, V4, V6,
 };
 use blixt_packet::packet::MAX_SUM;
+use blixt_packet::{DropReason, Rooms};
 
 /// Entries of a flow table: two for each connection.
 const FLOWS: usize = 65_536;
@@ -72,6 +72,10 @@ pub static ANSWERS: PerCpuArray<AnswerBudget, 1> = PerCpuArray::new();
 /// Where bytes of a packet are summed. Nobody but the program sees it.
 #[btf_map]
 pub static SCRATCH: PerCpuArray<[u8; MAX_SUM], 1> = PerCpuArray::new();
+
+/// What is known of the packet at hand. Nobody but the program sees it.
+#[btf_map]
+pub static ROOMS: PerCpuArray<Rooms, 1> = PerCpuArray::new();
 
 /// Constants of one load: user space overwrites them before loading, the kernel freezes them.
 #[unsafe(no_mangle)]

@@ -56,8 +56,12 @@ impl XdpFrame {
     /// Helpers may have moved the frame: where it is now.
     #[inline(always)]
     fn find(&mut self) {
-        // SAFETY: the context is valid for the run of the program.
-        self.bytes = unsafe { Bytes::new((*self.ctx).data as usize, (*self.ctx).data_end as usize) };
+        // SAFETY: the context is valid for the run of the program. Volatile: each read is a pointer of its own.
+        self.bytes = unsafe {
+            let data = (&raw const (*self.ctx).data).read_volatile();
+            let end = (&raw const (*self.ctx).data_end).read_volatile();
+            Bytes::new(data as usize, end as usize)
+        };
     }
 }
 
@@ -134,10 +138,14 @@ impl Packet for XdpFrame {
     #[inline(always)]
     fn grow(&mut self, network: usize, bytes: usize) -> Result<(), DropReason> {
         self.move_head(-(bytes as i32))?;
-        let mac: [u8; 14] = self.read(bytes)?;
-        self.write(0, mac)?;
+        let macs: [u32; 3] = self.words(bytes)?;
+        let kind: [u8; 2] = self.read(bytes + 12)?;
+        let inner: [u8; TAG] = self.read(bytes + 14)?;
+        // With the same pointers the compiler would leave the checks out that the verifier wants.
+        self.find();
+        self.write_words(0, macs)?;
+        self.write(12, kind)?;
         if network == FRAME {
-            let inner: [u8; TAG] = self.read(bytes + 14)?;
             self.write(14, inner)?;
         }
         Ok(())
@@ -145,15 +153,16 @@ impl Packet for XdpFrame {
 
     #[inline(always)]
     fn shrink(&mut self, network: usize, bytes: usize) -> Result<(), DropReason> {
-        let mac: [u8; 14] = self.read(0)?;
+        let macs: [u32; 3] = self.words(0)?;
+        let kind: [u8; 2] = self.read(12)?;
+        let inner: [u8; TAG] = self.read(14)?;
+        self.move_head(bytes as i32)?;
+        self.write_words(0, macs)?;
+        self.write(12, kind)?;
         if network == FRAME {
-            let inner: [u8; TAG] = self.read(14)?;
-            self.move_head(bytes as i32)?;
             self.write(14, inner)?;
-        } else {
-            self.move_head(bytes as i32)?;
         }
-        self.write(0, mac)
+        Ok(())
     }
 
     #[inline(always)]

@@ -1,11 +1,10 @@
 //! A packet without a flow: whose is it, and which connection does it begin?
 
 use crate::DropReason;
-use crate::abi::{
-    Backend, BackendId, FLOW_REQUEST, FLOW_TO_STACK, Flow, FlowKey, Frontend, WAY_LOCAL, WAY_NAT,
-};
+use crate::abi::{Backend, BackendId, FLOW_REQUEST, FLOW_TO_STACK, Flow, Frontend, WAY_LOCAL, WAY_NAT};
 use crate::address::Address;
 use crate::headers::{Headers, RST, TCP};
+use crate::room::Room;
 use crate::select::{choose, hash};
 use crate::source_port::{Reserved, reserve};
 use crate::state::{Route, Socket, State};
@@ -19,37 +18,22 @@ pub enum Owner {
     Others,
 }
 
-/// Begins the connection of a packet, and says what to do with its packets in `flow`.
-///
-/// The slow path is a subprogram of its own: the verifier then walks it once instead of once a branch of the fast
-/// path, and its stack is not the fast path's. A subprogram returns one integer, hence the result.
+/// Begins the connection of a packet: both of its halves are in the table afterwards.
 #[inline(always)]
-pub fn connect<A: Address, S: State<A>>(
-    state: &S,
-    headers: &Headers<A>,
-    flow: &mut Flow<A>,
-) -> Result<Owner, DropReason> {
-    flow.backend = BackendId::REFUSE;
-    match miss(state, headers, flow) {
-        Some(reason) => Err(reason),
-        None if flow.backend == BackendId::REFUSE => Ok(Owner::Others),
-        None => Ok(Owner::Frontend),
-    }
-}
-
-#[inline(never)]
-fn miss<A: Address, S: State<A>>(state: &S, headers: &Headers<A>, flow: &mut Flow<A>) -> Option<DropReason> {
+pub(crate) fn connect<A: Address, S: State<A>>(state: &S, room: &mut Room<A>) -> Result<Owner, DropReason> {
+    let headers = &room.headers;
     let key = &headers.key;
     if let Some(frontend) = state.frontend(&key.destination()) {
-        return begin(state, headers, &frontend, flow).err();
+        begin(state, room, &frontend)?;
+        return Ok(Owner::Frontend);
     }
     if state.address(&key.destination).is_some() {
-        return Some(DropReason::Refused);
+        return Err(DropReason::Refused);
     }
     if state.is_endpoint(&key.source()) && is_stray(state, headers) {
-        return Some(DropReason::NoFlow);
+        return Err(DropReason::NoFlow);
     }
-    None
+    Ok(Owner::Others)
 }
 
 /// A segment of a backend that this machine's stack would answer although it knows nothing of the connection: the flow
@@ -71,10 +55,10 @@ fn is_stray<A: Address, S: State<A>>(state: &S, headers: &Headers<A>) -> bool {
 #[inline(always)]
 fn begin<A: Address, S: State<A>>(
     state: &S,
-    headers: &Headers<A>,
+    room: &mut Room<A>,
     frontend: &Frontend,
-    flow: &mut Flow<A>,
 ) -> Result<(), DropReason> {
+    let headers = &room.headers;
     let key = &headers.key;
     if !key.source.is_host() || key.source == key.destination {
         return Err(DropReason::BadAddress);
@@ -82,8 +66,7 @@ fn begin<A: Address, S: State<A>>(
     if headers.flags & RST != 0 {
         return Err(DropReason::NoFlow);
     }
-    let hash = hash(key);
-    let (id, backend) = match choose(state, frontend, hash) {
+    let (id, backend) = match choose(state, frontend, hash(key)) {
         Ok(chosen) => chosen,
         Err(reason) => {
             if reason == DropReason::Refused {
@@ -92,24 +75,19 @@ fn begin<A: Address, S: State<A>>(
             return Err(reason);
         }
     };
-    *flow = request(key, headers, id, &backend, state.now());
     let is_new = headers.protocol() != TCP || headers.is_syn();
-    match reserve(state, key, flow, hash, backend.way == WAY_NAT, is_new)? {
+    room.flow = request(headers, id, &backend, state.now());
+    match reserve(state, room, is_new)? {
         Reserved::New => state.count_connection(backend.route, id.slot()),
         Reserved::Found => {}
     }
-    state.set_flow(key, flow)
+    state.set_flow(&room.headers.key, &room.flow)
 }
 
 /// The half from the client to the backend, with the client's own port.
 #[inline(always)]
-fn request<A: Address>(
-    key: &FlowKey<A>,
-    headers: &Headers<A>,
-    id: BackendId,
-    backend: &Backend<A>,
-    now: u32,
-) -> Flow<A> {
+fn request<A: Address>(headers: &Headers<A>, id: BackendId, backend: &Backend<A>, now: u32) -> Flow<A> {
+    let key = &headers.key;
     Flow {
         source: if backend.way == WAY_NAT { backend.source } else { key.source },
         destination: backend.address,

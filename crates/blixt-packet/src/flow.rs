@@ -3,6 +3,7 @@
 use crate::abi::{EndpointKey, FLOW_REQUEST, FLOW_TO_STACK, Flow, FlowKey};
 use crate::address::Address;
 use crate::headers::{FIN, RST, TCP};
+use crate::room::Room;
 use crate::state::{Entry, State};
 
 /// The backend has answered.
@@ -116,25 +117,27 @@ impl<A: Address> Flow<A> {
 /// It runs at most once a second for a connection, beside the few packets that change its state: hence a function of
 /// its own, which keeps the fast path small.
 #[inline(never)]
-pub fn refresh<A: Address, S: State<A>>(state: &S, key: &FlowKey<A>, flow: &Flow<A>) {
-    let other_key = flow.opposite_key(key.protocol);
-    let mut other = flow.opposite(key);
-    match state.flow(&other_key) {
+pub(crate) fn refresh<A: Address, S: State<A>>(state: &S, room: &mut Room<A>) {
+    let key = &room.headers.key;
+    room.opposite_key = room.flow.opposite_key(key.protocol);
+    room.opposite = room.flow.opposite(key);
+    match state.flow(&room.opposite_key) {
         Some(entry) => {
             let there = entry.read();
-            if there.says_the_same(&other) {
-                other.state |= there.state;
-                entry.write(&other);
+            if there.says_the_same(&room.opposite) {
+                room.flow.state |= there.state;
+                room.opposite.state |= there.state;
+                entry.write(&room.opposite);
             }
         }
         None => {
-            if !flow.is_closed() {
+            if !room.flow.is_closed() {
                 // Whether it went in or not: nothing else would be done about it, and the next second tries again.
-                let _ = state.add_flow(&other_key, &other);
+                let _ = state.add_flow(&room.opposite_key, &room.opposite);
             }
         }
     }
     if let Some(entry) = state.flow(key) {
-        entry.write(&Flow { state: other.state, ..*flow });
+        entry.write(&room.flow);
     }
 }

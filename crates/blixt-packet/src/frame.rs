@@ -8,7 +8,7 @@ use crate::packet::Packet;
 const VLAN: u16 = 0x8100;
 
 /// What the MAC header says.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Frame {
     /// Where the frame came by, its VLAN included.
     pub link: Link,

@@ -10,6 +10,7 @@ mod v4;
 mod v6;
 
 pub(crate) use embedded::Embedded;
+pub(crate) use error::pass_on;
 
 use crate::abi::FlowKey;
 use crate::address::Address;
@@ -18,6 +19,7 @@ use crate::checksum::Delta;
 use crate::headers::Headers;
 use crate::packet::Packet;
 use crate::state::State;
+use crate::step::Step;
 use crate::{DropReason, Refusal, Verdict};
 
 /// Bytes of an ICMP header.
@@ -73,43 +75,36 @@ pub trait Icmp: Address {
     ) -> Option<Verdict>;
 }
 
-/// Decides about an ICMP packet that came in by a device.
+/// Decides about an ICMP packet that came in by a device, unless it is an error.
 #[inline(always)]
-pub fn receive<A: Icmp, P: Packet, S: State<A>>(pkt: &mut P, state: &S, headers: &Headers<A>) -> Verdict {
+pub(crate) fn receive<A: Icmp, P: Packet, S: State<A>>(pkt: &mut P, state: &S, headers: &Headers<A>) -> Step {
     let is_owned = state.address(&headers.key.destination).is_some();
     if headers.part.is_later() {
-        return if is_owned { echo(pkt, state, headers) } else { Verdict::Pass };
+        return if is_owned { echo(pkt, state, headers).into() } else { Verdict::Pass.into() };
     }
     let kind = match pkt.read(headers.transport) {
         Ok([kind]) => kind,
-        Err(reason) if is_owned => return Verdict::Drop(reason),
-        Err(_) => return Verdict::Pass,
+        Err(reason) if is_owned => return Verdict::Drop(reason).into(),
+        Err(_) => return Verdict::Pass.into(),
     };
     if let Some(verdict) = A::solicitation(pkt, state, headers, kind) {
-        return verdict;
+        return verdict.into();
     }
     if A::is_error(kind) && !headers.part.is_fragment() {
-        let unrelated = match error::receive(pkt, state, headers) {
-            Ok(verdict) => return verdict,
-            Err(reason) => reason,
-        };
-        return if is_owned { Verdict::Drop(unrelated) } else { Verdict::Pass };
+        return Step::ICMP_ERROR;
     }
     match is_owned {
-        true if kind == A::ECHO_REQUEST => echo(pkt, state, headers),
-        true => Verdict::Drop(DropReason::Refused),
-        false => Verdict::Pass,
+        true if kind == A::ECHO_REQUEST => echo(pkt, state, headers).into(),
+        true => Verdict::Drop(DropReason::Refused).into(),
+        false => Verdict::Pass.into(),
     }
 }
 
 /// Decides about an ICMP packet that leaves by a device: only the errors of backends on this machine are ours.
 #[inline(always)]
-pub fn leave<A: Icmp, P: Packet, S: State<A>>(pkt: &mut P, state: &S, headers: &Headers<A>) -> Verdict {
-    let Ok([kind]) = pkt.read(headers.transport) else {
-        return Verdict::Pass;
-    };
-    if !A::is_error(kind) || headers.part.is_fragment() {
-        return Verdict::Pass;
+pub(crate) fn leave<A: Icmp, P: Packet>(pkt: &P, headers: &Headers<A>) -> Step {
+    match pkt.read(headers.transport) {
+        Ok([kind]) if A::is_error(kind) && !headers.part.is_fragment() => Step::ICMP_ERROR,
+        _ => Verdict::Pass.into(),
     }
-    error::leave(pkt, state, headers)
 }

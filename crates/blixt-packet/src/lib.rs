@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 
 mod forward;
+mod room;
+mod step;
 
 pub mod packet;
 pub mod state;
@@ -30,5 +32,6 @@ pub mod abi;
 mod drop_reason;
 
 pub use drop_reason::DropReason;
-pub use forward::{forward, leave};
+pub use forward::{forward, forward_in, leave, leave_in};
+pub use room::Rooms;
 pub use verdict::{Refusal, Verdict};

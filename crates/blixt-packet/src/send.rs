@@ -1,6 +1,6 @@
 //! The way out: where a packet goes next, whether it may, and its new headers.
 
-use crate::abi::{Backend, Flow, Hop};
+use crate::abi::{Backend, Flow, Hop, Link};
 use crate::address::Address;
 use crate::headers::Headers;
 use crate::packet::Packet;
@@ -8,74 +8,113 @@ use crate::rewrite::{address_frame, rewrite};
 use crate::state::{Route, State};
 use crate::{DropReason, Refusal, Verdict};
 
+/// Where a packet goes next. All of it is defined always, unlike what an enum has in store: see `step`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Way {
+    reach: Reach,
+    hop: Hop,
+}
+
+#[repr(u32)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Reach {
+    /// To the machine that the frame is addressed to.
+    Hop,
+    /// To a neighbour by the hop's device, whose MAC address the kernel must find.
+    Neighbour,
+    /// To this machine's own stack.
+    Stack,
+    /// Nowhere.
+    Nowhere,
+}
+
+impl Way {
+    /// To this machine's own stack.
+    pub const STACK: Self = Self::without_hop(Reach::Stack);
+
+    const fn without_hop(reach: Reach) -> Self {
+        let hop = Hop { link: Link(0), deadline: 0, mtu: u32::MAX, destination: [0; 3], source: [0; 3] };
+        Self { reach, hop }
+    }
+}
+
 /// Where a request goes: the hop that user space keeps, while it keeps it.
 #[inline(always)]
-pub fn way_to_backend<A: Address, S: State<A>>(state: &S, flow: &Flow<A>, backend: &Backend<A>) -> Route {
+pub(crate) fn way_to_backend<A: Address, S: State<A>>(
+    state: &S,
+    flow: &Flow<A>,
+    backend: &Backend<A>,
+) -> Way {
     if flow.is_to_stack() {
-        return Route::Local;
+        return Way::STACK;
     }
     if backend.hop != 0
         && let Some(hop) = state.hop(backend.hop)
         && hop.deadline >= state.now()
     {
-        return Route::Hop(hop);
+        return Way { reach: Reach::Hop, hop };
     }
     ask_kernel(state, flow)
 }
 
 /// Where a reply goes: back where the client's packets come from.
 #[inline(always)]
-pub fn way_to_client<A: Address, S: State<A>>(state: &S, flow: &Flow<A>) -> Route {
+pub(crate) fn way_to_client<A: Address, S: State<A>>(state: &S, flow: &Flow<A>) -> Way {
     let Some(device) = state.device(flow.client.ifindex()) else {
         return ask_kernel(state, flow);
     };
-    Route::Hop(Hop {
+    let hop = Hop {
         link: flow.client,
         deadline: 0,
         mtu: device.mtu,
         destination: flow.client_mac,
         source: device.mac,
-    })
+    };
+    Way { reach: Reach::Hop, hop }
 }
 
 /// Rewrites a packet and sends it on.
 #[inline(always)]
-pub fn send<A: Address, P: Packet>(
+pub(crate) fn send<A: Address, P: Packet>(
     pkt: &mut P,
     headers: &Headers<A>,
     flow: &Flow<A>,
-    route: Route,
+    way: &Way,
 ) -> Result<Verdict, Refusal> {
-    let (verdict, vlan) = match route {
-        Route::Local => (Verdict::Deliver, headers.link.vlan()),
-        Route::Device(ifindex) => (Verdict::Neighbour(ifindex), 0),
-        Route::Hop(hop) => {
-            if headers.total > hop.mtu && !pkt.is_segmented() {
-                return Err(Refusal { reason: DropReason::TooBig, mtu: hop.mtu });
-            }
-            (Verdict::Send(hop.link), hop.link.vlan())
-        }
-        Route::Unknown => return Err(DropReason::NoWay.into()),
-    };
-    let is_routed = verdict != Verdict::Deliver;
+    let Way { reach, hop } = *way;
+    if reach == Reach::Nowhere {
+        return Err(DropReason::NoWay.into());
+    }
+    let is_routed = reach != Reach::Stack;
     if is_routed && headers.hops <= 1 {
         return Err(DropReason::TtlExceeded.into());
     }
-    if let Route::Hop(hop) = route {
+    if headers.total > hop.mtu && !pkt.is_segmented() {
+        return Err(Refusal { reason: DropReason::TooBig, mtu: hop.mtu });
+    }
+    if reach == Reach::Hop {
         address_frame(pkt, hop.destination, hop.source)?;
     }
     rewrite(pkt, headers, flow, is_routed)?;
-    if headers.link.vlan() != vlan {
-        pkt.set_vlan(vlan)?;
+    if is_routed && headers.link.vlan() != hop.link.vlan() {
+        pkt.set_vlan(hop.link.vlan())?;
     }
-    Ok(verdict)
+    Ok(match reach {
+        Reach::Hop => Verdict::Send(hop.link),
+        Reach::Neighbour => Verdict::Neighbour(hop.link.ifindex()),
+        Reach::Stack | Reach::Nowhere => Verdict::Deliver,
+    })
 }
 
 /// Nobody keeps the way for us. A backend elsewhere whose address turns out to be this machine's is no backend.
 #[inline(always)]
-fn ask_kernel<A: Address, S: State<A>>(state: &S, flow: &Flow<A>) -> Route {
+fn ask_kernel<A: Address, S: State<A>>(state: &S, flow: &Flow<A>) -> Way {
     match state.route(flow.source, flow.destination) {
-        Route::Local => Route::Unknown,
-        route => route,
+        Route::Hop(hop) => Way { reach: Reach::Hop, hop },
+        Route::Device(ifindex) => {
+            let way = Way::without_hop(Reach::Neighbour);
+            Way { hop: Hop { link: Link::new(ifindex, 0), ..way.hop }, ..way }
+        }
+        Route::Local | Route::Unknown => Way::without_hop(Reach::Nowhere),
     }
 }

@@ -4,8 +4,9 @@
 //! connection whose other half was evicted finds it again.
 
 use crate::DropReason;
-use crate::abi::{Flow, FlowKey};
 use crate::address::Address;
+use crate::room::Room;
+use crate::select::hash;
 use crate::state::{Added, Entry, Socket, State};
 
 /// Ports that are tried, the client's own included. With 9 of 10 ports of the range in use for one backend, 1
@@ -21,29 +22,29 @@ pub enum Reserved {
     Found,
 }
 
-/// Puts the reply half of `flow` into the table, and the port that it was given into `flow`. `is_new`: the packet begins
+/// Puts the reply half of the flow into the table, and the port that it was given into the flow. `is_new`: the packet begins
 /// a connection, so that what is left of an older one with the same tuple is void.
-#[inline(always)]
-pub fn reserve<A: Address, S: State<A>>(
+#[inline(never)]
+pub(crate) fn reserve<A: Address, S: State<A>>(
     state: &S,
-    key: &FlowKey<A>,
-    flow: &mut Flow<A>,
-    hash: u32,
-    is_nat: bool,
+    room: &mut Room<A>,
     is_new: bool,
 ) -> Result<Reserved, DropReason> {
+    let hash = hash(&room.headers.key);
+    // Only full NAT gives the packet another source, and may give it another port.
+    let is_nat = room.flow.source != room.headers.key.source;
     let attempts = if is_nat { ATTEMPTS } else { 1 };
     for attempt in 0..ATTEMPTS {
         if attempt >= attempts {
             break;
         }
         if attempt > 0 {
-            flow.ports[0] = candidate(state, hash, attempt);
+            room.flow.ports[0] = candidate(state, hash, attempt);
         }
-        match claim(state, key, flow, is_nat, is_new) {
+        match claim(state, room, is_nat, is_new) {
             Claim::New => return Ok(Reserved::New),
             Claim::Found(bits) => {
-                flow.state = bits;
+                room.flow.state = bits;
                 return Ok(Reserved::Found);
             }
             Claim::Taken => {}
@@ -61,34 +62,30 @@ enum Claim {
 }
 
 #[inline(always)]
-fn claim<A: Address, S: State<A>>(
-    state: &S,
-    key: &FlowKey<A>,
-    flow: &Flow<A>,
-    is_nat: bool,
-    is_new: bool,
-) -> Claim {
-    let reply_key = flow.opposite_key(key.protocol);
-    let reply = flow.opposite(key);
-    if is_nat && state.socket(&reply_key) == Socket::Bound {
+fn claim<A: Address, S: State<A>>(state: &S, room: &mut Room<A>, is_nat: bool, is_new: bool) -> Claim {
+    let key = &room.headers.key;
+    room.opposite_key = room.flow.opposite_key(key.protocol);
+    room.opposite = room.flow.opposite(key);
+    if is_nat && state.socket(&room.opposite_key) == Socket::Bound {
         return Claim::Taken;
     }
-    match state.add_flow(&reply_key, &reply) {
+    match state.add_flow(&room.opposite_key, &room.opposite) {
         Added::New => return Claim::New,
         Added::Full => return Claim::Full,
         Added::Exists => {}
     }
-    let Some(entry) = state.flow(&reply_key) else {
+    let Some(entry) = state.flow(&room.opposite_key) else {
         return Claim::Taken;
     };
     let there = entry.read();
-    let is_ours = there.says_the_same(&reply);
-    if is_ours && !(is_new && (there.is_closed() || there.backend != flow.backend)) {
-        entry.write(&Flow { state: there.state, ..reply });
+    let is_ours = there.says_the_same(&room.opposite);
+    if is_ours && !(is_new && (there.is_closed() || there.backend != room.flow.backend)) {
+        room.opposite.state = there.state;
+        entry.write(&room.opposite);
         return Claim::Found(there.state);
     }
-    if is_ours || there.is_over(key.protocol as u8, flow.seen, state) {
-        entry.write(&reply);
+    if is_ours || there.is_over(key.protocol as u8, room.flow.seen, state) {
+        entry.write(&room.opposite);
         return Claim::New;
     }
     Claim::Taken

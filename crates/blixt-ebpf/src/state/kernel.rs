@@ -2,11 +2,7 @@
 
 use core::mem::size_of;
 
-use aya_ebpf::bindings::{
-    bpf_fib_lookup as FibQuery, bpf_sock_tuple as SockTuple, bpf_sock_tuple__bindgen_ty_1 as Tuple,
-    bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 as TupleV4,
-    bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 as TupleV6,
-};
+use aya_ebpf::bindings::{bpf_fib_lookup as FibQuery, bpf_sock_tuple as SockTuple};
 use aya_ebpf::helpers::generated::{bpf_fib_lookup, bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp};
 use blixt_packet::abi::{FlowKey, Hop, Link, V6};
 use blixt_packet::address::Address;
@@ -16,9 +12,9 @@ use blixt_packet::state::{Route, Socket};
 use super::{Maps, device};
 
 /// Address families of the kernel.
-const AF_INET: u32 = 2;
+const AF_INET: u64 = 2;
 /// See [`AF_INET`].
-const AF_INET6: u32 = 10;
+const AF_INET6: u64 = 10;
 /// Answers of `bpf_fib_lookup`: the way and the neighbour are known.
 const FIB_SUCCESS: i64 = 0;
 /// The destination is not forwarded to: it is this machine's own, or a group's.
@@ -27,6 +23,10 @@ const FIB_NOT_FORWARDED: i64 = 4;
 const FIB_NO_NEIGHBOUR: i64 = 7;
 /// The network namespace that the program runs in (`BPF_F_CURRENT_NETNS`).
 const CURRENT_NETNS: u64 = u64::MAX;
+/// Bytes of the tuple of a socket.
+const SOCK_TUPLE_V4: u32 = 4 + 4 + 2 + 2;
+/// See [`SOCK_TUPLE_V4`].
+const SOCK_TUPLE_V6: u32 = 16 + 16 + 2 + 2;
 /// `TCP_LISTEN`.
 const LISTENING: u32 = 10;
 /// No MTU is known: the device itself drops what it cannot send.
@@ -67,21 +67,25 @@ impl Frame {
     }
 }
 
+/// Words, two and two.
+#[inline(always)]
+fn doubled([a, b, c, d]: [u32; 4]) -> [u64; 2] {
+    [a as u64 | (b as u64) << 32, c as u64 | (d as u64) << 32]
+}
+
 #[inline(always)]
 fn halves(word: u32) -> [u16; 2] {
     let [a, b, c, d] = word.to_ne_bytes();
     [u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d])]
 }
 
-/// `struct bpf_fib_lookup`, in words.
-#[repr(C, align(8))]
+/// `struct bpf_fib_lookup`, in double words: the compiler writes two words as one, wherever they lie.
+#[repr(C)]
 struct Query {
-    family: u32,
-    ports: u32,
-    ifindex: u32,
-    flow: u32,
-    source: [u32; 4],
-    destination: [u32; 4],
+    family: u64,
+    ifindex: u64,
+    source: [u64; 2],
+    destination: [u64; 2],
     vlan: u32,
     macs: [u32; 3],
 }
@@ -90,18 +94,16 @@ struct Query {
 #[inline(never)]
 fn ask<A: Address>(maps: &Maps, source: &A, destination: &A, frame: &mut Frame) -> i64 {
     let mut query = Query {
-        family: (if A::ETHERTYPE == V6::ETHERTYPE { AF_INET6 } else { AF_INET }).to_le(),
-        ports: 0,
-        ifindex: maps.ifindex,
-        flow: 0,
-        source: source.to_words(),
-        destination: destination.to_words(),
+        family: if A::ETHERTYPE == V6::ETHERTYPE { AF_INET6 } else { AF_INET },
+        ifindex: maps.ifindex as u64,
+        source: doubled(source.to_words()),
+        destination: doubled(destination.to_words()),
         vlan: 0,
         macs: [0; 3],
     };
     // SAFETY: the context is the program's own, the query is initialised and as large as said.
     let answer = unsafe { bpf_fib_lookup(maps.ctx, (&raw mut query).cast(), size_of::<Query>() as i32, 0) };
-    frame.ifindex = query.ifindex;
+    frame.ifindex = query.ifindex as u32;
     frame.macs = query.macs;
     answer
 }
@@ -121,18 +123,20 @@ pub fn socket<A: Address>(maps: &Maps, key: &FlowKey<A>) -> Socket {
 /// 0, 1 or 2 as the kinds of [`Socket`]: a subprogram returns one integer.
 #[inline(never)]
 fn look_up<A: Address>(maps: &Maps, key: &FlowKey<A>) -> u32 {
-    let [sport, dport] = key.ports;
-    let saddr = key.source.to_words();
-    let daddr = key.destination.to_words();
+    let [source, source_rest] = doubled(key.source.to_words());
+    let [destination, destination_rest] = doubled(key.destination.to_words());
+    let [source_port, destination_port] = key.ports;
+    let ports = source_port as u64 | (destination_port as u64) << 16;
+    // `struct bpf_sock_tuple`: the addresses, then the ports.
     let (mut tuple, size) = if A::ETHERTYPE == V6::ETHERTYPE {
-        (Tuple { ipv6: TupleV6 { saddr, daddr, sport, dport } }, size_of::<TupleV6>())
+        ([source, source_rest, destination, destination_rest, ports], SOCK_TUPLE_V6)
     } else {
-        (Tuple { ipv4: TupleV4 { saddr: saddr[0], daddr: daddr[0], sport, dport } }, size_of::<TupleV4>())
+        ([source | destination << 32, ports, 0, 0, 0], SOCK_TUPLE_V4)
     };
     let tuple: *mut SockTuple = (&raw mut tuple).cast();
     if key.protocol == TCP as u32 {
         // SAFETY: the context is the program's own, the tuple is initialised up to `size`.
-        let socket = unsafe { bpf_skc_lookup_tcp(maps.ctx, tuple, size as u32, CURRENT_NETNS, 0) };
+        let socket = unsafe { bpf_skc_lookup_tcp(maps.ctx, tuple, size, CURRENT_NETNS, 0) };
         if socket.is_null() {
             return 0;
         }
@@ -145,7 +149,7 @@ fn look_up<A: Address>(maps: &Maps, key: &FlowKey<A>) -> u32 {
         return if state == LISTENING { 1 } else { 2 };
     }
     // SAFETY: as above.
-    let socket = unsafe { bpf_sk_lookup_udp(maps.ctx, tuple, size as u32, CURRENT_NETNS, 0) };
+    let socket = unsafe { bpf_sk_lookup_udp(maps.ctx, tuple, size, CURRENT_NETNS, 0) };
     if socket.is_null() {
         return 0;
     }

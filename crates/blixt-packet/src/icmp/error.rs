@@ -1,113 +1,104 @@
 //! ICMP errors on their way to the client or to the backend.
+//!
+//! Two subprograms do it one after the other, each with the stack to itself: the first translates what the error carries,
+//! the second sends the error on.
 
 use super::{Embedded, Icmp};
-use crate::abi::{Backend, Flow};
+use crate::abi::Flow;
 use crate::checksum::Delta;
 use crate::headers::Headers;
 use crate::packet::Packet;
+use crate::room::Room;
 use crate::select::living;
-use crate::send::{send, way_to_backend, way_to_client};
+use crate::send::{Way, send, way_to_backend, way_to_client};
 use crate::state::{Entry, State};
+use crate::step::Step;
 use crate::{DropReason, Refusal, Verdict};
 
-/// Sends an error that came in to whom its flow leads. A reason is returned where it belongs to no flow; then the packet
-/// is as it was.
+/// Sends an error to whom its flow leads: one that came in, or (`LEAVING`) one that a backend on this machine sends.
 #[inline(always)]
-pub(super) fn receive<A: Icmp, P: Packet, S: State<A>>(
+pub(crate) fn pass_on<A: Icmp, P: Packet, S: State<A>, const LEAVING: bool>(
     pkt: &mut P,
     state: &S,
-    headers: &Headers<A>,
-) -> Result<Verdict, DropReason> {
-    let mut verdict = Verdict::Pass;
-    forward(pkt, state, headers, &mut verdict).map(|()| verdict)
+    room: &mut Room<A>,
+) {
+    translate::<A, P, S, LEAVING>(pkt, state, room);
+    if room.step.is_unknown() {
+        carry::<A, P, S, LEAVING>(pkt, state, room);
+    }
 }
 
-/// Translates an error that leaves, if it comes from a backend on this machine.
-#[inline(always)]
-pub(super) fn leave<A: Icmp, P: Packet, S: State<A>>(
+/// Translates the embedded packet, and says in the flow where the error goes. An unknown step: it is to be sent there.
+#[inline(never)]
+fn translate<A: Icmp, P: Packet, S: State<A>, const LEAVING: bool>(
     pkt: &mut P,
     state: &S,
-    headers: &Headers<A>,
-) -> Verdict {
-    match translate_reply(pkt, state, headers) {
-        Ok(true) => Verdict::Deliver,
-        Ok(false) => Verdict::Pass,
-        Err(reason) => Verdict::Drop(reason),
+    room: &mut Room<A>,
+) {
+    let headers = &room.headers;
+    let found = Embedded::parse(pkt, headers).and_then(|embedded| {
+        room.opposite_key = embedded.opposite_key();
+        let entry = state.flow(&room.opposite_key).ok_or(DropReason::IcmpUnrelated)?;
+        Ok((embedded, entry))
+    });
+    let (embedded, entry) = match found {
+        Ok(found) => found,
+        Err(reason) => {
+            let is_ours = !LEAVING && state.address(&headers.key.destination).is_some();
+            room.step = if is_ours { Verdict::Drop(reason).into() } else { Verdict::Pass.into() };
+            return;
+        }
+    };
+    room.flow = entry.read();
+    // Replies of a backend on this machine are translated where they leave, and so are its errors.
+    let leaves = room.flow.is_to_stack() && !room.flow.is_request();
+    if leaves != LEAVING {
+        room.step = Verdict::Pass.into();
+        return;
     }
+    room.step = match rewrite(pkt, headers, &embedded, &mut room.flow) {
+        Ok(()) => Step::UNKNOWN,
+        Err(reason) => Verdict::Drop(reason).into(),
+    };
 }
 
 #[inline(never)]
-fn forward<A: Icmp, P: Packet, S: State<A>>(
-    pkt: &mut P,
-    state: &S,
-    headers: &Headers<A>,
-    verdict: &mut Verdict,
-) -> Result<(), DropReason> {
-    let embedded = Embedded::parse(pkt, headers)?;
-    let Some(entry) = state.flow(&embedded.opposite_key()) else {
-        return Err(DropReason::IcmpUnrelated);
-    };
-    let mut flow = entry.read();
-    if flow.is_to_stack() && !flow.is_request() {
-        // Translated where it leaves, like the replies of that backend.
-        return Ok(());
-    }
-    let carried = match living(state, flow.backend) {
-        Some(backend) => carry(pkt, state, headers, &embedded, &mut flow, &backend),
-        None => Err(DropReason::BackendGone.into()),
-    };
-    *verdict = match carried {
-        Ok(sent) => sent,
+fn carry<A: Icmp, P: Packet, S: State<A>, const LEAVING: bool>(pkt: &mut P, state: &S, room: &mut Room<A>) {
+    room.step = match sent::<A, P, S, LEAVING>(pkt, state, room) {
+        Ok(verdict) => verdict.into(),
         // An error is never answered with an error.
-        Err(refusal) => Verdict::Drop(refusal.reason),
+        Err(refusal) => Verdict::Drop(refusal.reason).into(),
     };
-    Ok(())
 }
 
 #[inline(always)]
-fn carry<A: Icmp, P: Packet, S: State<A>>(
+fn sent<A: Icmp, P: Packet, S: State<A>, const LEAVING: bool>(
     pkt: &mut P,
     state: &S,
-    headers: &Headers<A>,
-    embedded: &Embedded<A>,
-    flow: &mut Flow<A>,
-    backend: &Backend<A>,
+    room: &Room<A>,
 ) -> Result<Verdict, Refusal> {
-    translate(pkt, headers, embedded, flow)?;
+    let flow = &room.flow;
+    let backend = living(state, flow.backend).ok_or(DropReason::BackendGone)?;
+    let way = if LEAVING {
+        Way::STACK
+    } else if flow.is_request() {
+        way_to_backend(state, flow, &backend)
+    } else {
+        way_to_client(state, flow)
+    };
+    let verdict = send(pkt, &room.headers, flow, &way)?;
     if flow.is_request() {
-        state.count_request(backend.route, headers.total);
-        return send(pkt, headers, flow, way_to_backend(state, flow, backend));
+        state.count_request(backend.route, room.headers.total);
+    } else {
+        state.count_reply(backend.route, room.headers.total);
     }
-    state.count_reply(backend.route, headers.total);
-    send(pkt, headers, flow, way_to_client(state, flow))
-}
-
-/// False: the error is not ours.
-#[inline(never)]
-fn translate_reply<A: Icmp, P: Packet, S: State<A>>(
-    pkt: &mut P,
-    state: &S,
-    headers: &Headers<A>,
-) -> Result<bool, DropReason> {
-    let Ok(embedded) = Embedded::parse(pkt, headers) else {
-        return Ok(false);
-    };
-    let Some(entry) = state.flow(&embedded.opposite_key()) else {
-        return Ok(false);
-    };
-    let mut flow = entry.read();
-    if flow.is_request() || !flow.is_to_stack() {
-        return Ok(false);
-    }
-    translate(pkt, headers, &embedded, &mut flow)?;
-    A::write(pkt, headers, flow.source, flow.destination, false)?;
-    Ok(true)
+    Ok(verdict)
 }
 
 /// Translates the embedded packet, and the sum for what will be the error's own addresses: `flow` then says those. Its
 /// source stays, unless it was the very machine that the embedded packet was sent to.
 #[inline(always)]
-fn translate<A: Icmp, P: Packet>(
+fn rewrite<A: Icmp, P: Packet>(
     pkt: &mut P,
     headers: &Headers<A>,
     embedded: &Embedded<A>,

@@ -81,7 +81,7 @@ impl Icmp for V4 {
             ports: [0; 2],
             protocol: protocol as u32,
         };
-        Ok(Embedded { key, transport: at + length })
+        Ok(Embedded { key, transport: at + pkt.forget(length as u32) as usize })
     }
 
     #[inline(always)]

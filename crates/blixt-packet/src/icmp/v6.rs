@@ -51,10 +51,13 @@ impl Icmp for V6 {
 
     #[inline(always)]
     fn reflect<P: Packet>(pkt: &mut P, headers: &Headers<Self>) -> Result<(), DropReason> {
-        pkt.write(headers.network + 7, [HOPS])?;
+        // In one piece: for the verifier two offsets that lie close together are two relations to keep.
+        let at = headers.network + 4;
+        let [high, low, next, _] = pkt.read(at)?;
+        let second = u32::from_ne_bytes([high, low, next, HOPS]);
         let [s0, s1, s2, s3] = headers.key.destination.0;
         let [d0, d1, d2, d3] = headers.key.source.0;
-        pkt.write_words(headers.network + 8, [s0, s1, s2, s3, d0, d1, d2, d3])
+        pkt.write_words(at, [second, s0, s1, s2, s3, d0, d1, d2, d3])
     }
 
     #[inline(always)]
