@@ -5,6 +5,7 @@ mod world;
 
 mod echo;
 mod errors;
+mod flows;
 mod fragments;
 mod neighbours;
 mod properties;

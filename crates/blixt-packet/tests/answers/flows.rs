@@ -1,0 +1,234 @@
+//! Connections: there and back, the source port, halves that were lost, backends that change.
+
+use std::net::IpAddr;
+
+use blixt_packet::abi::{BACKEND_GONE, BACKEND_SERVING, V4, V6, WAY_LOCAL, WAY_NAT, WAY_TRANSPARENT};
+use blixt_packet::{DropReason, Verdict};
+
+use crate::packets::{Net, Segment, TCP, UDP, ip, ip_with, nets, tcp, udp};
+use crate::world::{BACKEND_PORT, FRONTEND_PORT, Family, World};
+
+const FIN: u8 = 1;
+const SYN: u8 = 2;
+const ACK: u8 = 16;
+const CLIENT_PORT: u16 = 4242;
+
+/// What an IP packet says, if all of its sums are right: source, destination, ports, hops.
+type Said = (IpAddr, IpAddr, [u16; 2], u8);
+
+fn said(frame: &[u8]) -> Said {
+    use etherparse::{NetSlice, SlicedPacket, TransportSlice};
+    let packet = SlicedPacket::from_ethernet(frame).unwrap();
+    let (source, destination, hops) = match packet.net.unwrap() {
+        NetSlice::Ipv4(ip) => {
+            let header = ip.header().to_header();
+            assert_eq!(header.header_checksum, header.calc_header_checksum());
+            (IpAddr::from(header.source), IpAddr::from(header.destination), header.time_to_live)
+        }
+        NetSlice::Ipv6(ip) => {
+            let header = ip.header().to_header();
+            (IpAddr::from(header.source), IpAddr::from(header.destination), header.hop_limit)
+        }
+        other => panic!("no IP packet: {other:?}"),
+    };
+    let ports = match packet.transport.unwrap() {
+        TransportSlice::Tcp(segment) => {
+            let [from, to] = [segment.source_port(), segment.destination_port()];
+            let header = Segment {
+                ports: [from, to],
+                sequence: segment.sequence_number(),
+                acknowledgement: segment.acknowledgment_number(),
+                flags: segment.slice()[13],
+                window: segment.window_size(),
+            };
+            assert_eq!(segment.slice(), tcp(source, destination, header, segment.payload()));
+            [from, to]
+        }
+        TransportSlice::Udp(datagram) => {
+            let ports = [datagram.source_port(), datagram.destination_port()];
+            assert_eq!(datagram.slice(), udp(source, destination, ports, datagram.payload()));
+            ports
+        }
+        other => panic!("neither TCP nor UDP: {other:?}"),
+    };
+    (source, destination, ports, hops)
+}
+
+fn segment(source: IpAddr, destination: IpAddr, ports: [u16; 2], flags: u8) -> Vec<u8> {
+    let segment = Segment { ports, flags, window: 1000, ..Segment::default() };
+    ip(source, destination, TCP, 64, &tcp(source, destination, segment, b"hi"))
+}
+
+fn request(net: &Net, flags: u8) -> Vec<u8> {
+    segment(net.client, net.frontend, [CLIENT_PORT, FRONTEND_PORT], flags)
+}
+
+fn reply(net: &Net, to: IpAddr, port: u16, flags: u8) -> Vec<u8> {
+    segment(net.backend, to, [BACKEND_PORT, port], flags)
+}
+
+fn datagram(source: IpAddr, destination: IpAddr, ports: [u16; 2]) -> Vec<u8> {
+    ip(source, destination, UDP, 64, &udp(source, destination, ports, b"hi"))
+}
+
+/// The source port that a request leaves with.
+fn port_of(world: &World, packet: &[u8]) -> u16 {
+    let (verdict, frame) = world.from_client(packet);
+    assert!(matches!(verdict, Verdict::Send(_)), "{verdict:?}");
+    said(&frame).2[0]
+}
+
+fn remove<A: Family>(world: &World, of_requests: bool) {
+    A::tables(world).flows.borrow_mut().retain(|_, flow| (flow.flags & 1 == 1) != of_requests);
+}
+
+fn forget(world: &World, of_requests: bool) {
+    remove::<V4>(world, of_requests);
+    remove::<V6>(world, of_requests);
+}
+
+fn flows(world: &World) -> usize {
+    world.v4.flows.borrow().len() + world.v6.flows.borrow().len()
+}
+
+#[test]
+fn full_nat_there_and_back_is_the_identity() {
+    for net in nets() {
+        for make in [datagram, |from, to, ports| segment(from, to, ports, SYN)] {
+            let world = World::new(WAY_NAT);
+            let (_, there) = world.from_client(&make(net.client, net.frontend, [CLIENT_PORT, FRONTEND_PORT]));
+            assert_eq!(said(&there), (net.source, net.backend, [CLIENT_PORT, BACKEND_PORT], 63));
+            let (_, back) = world.from_backend(&make(net.backend, net.source, [BACKEND_PORT, CLIENT_PORT]));
+            assert_eq!(said(&back), (net.frontend, net.client, [FRONTEND_PORT, CLIENT_PORT], 63));
+        }
+    }
+}
+
+#[test]
+fn transparent_keeps_the_clients_address() {
+    for net in nets() {
+        let world = World::new(WAY_TRANSPARENT);
+        let (_, there) = world.from_client(&request(&net, SYN));
+        assert_eq!(said(&there), (net.client, net.backend, [CLIENT_PORT, BACKEND_PORT], 63));
+        let (_, back) = world.from_backend(&reply(&net, net.client, CLIENT_PORT, SYN | ACK));
+        assert_eq!(said(&back), (net.frontend, net.client, [FRONTEND_PORT, CLIENT_PORT], 63));
+    }
+}
+
+#[test]
+fn a_local_backends_reply_is_translated_where_it_leaves_and_not_before() {
+    for net in nets() {
+        let world = World::new(WAY_LOCAL);
+        let (verdict, there) = world.from_client(&request(&net, SYN));
+        assert_eq!(verdict, Verdict::Deliver);
+        assert_eq!(said(&there), (net.client, net.backend, [CLIENT_PORT, BACKEND_PORT], 64));
+        let answer = reply(&net, net.client, CLIENT_PORT, SYN | ACK);
+        assert_eq!(world.from_backend(&answer).0, Verdict::Pass);
+        let (verdict, back) = world.leaving(&answer);
+        assert_eq!(verdict, Verdict::Deliver);
+        assert_eq!(said(&back), (net.frontend, net.client, [FRONTEND_PORT, CLIENT_PORT], 64));
+    }
+}
+
+#[test]
+fn options_and_extension_headers_are_delivered() {
+    for net in nets() {
+        let between: &[u8] = match net.client {
+            IpAddr::V4(_) => &[1, 1, 1, 0, 1, 1, 1, 0],
+            IpAddr::V6(_) => &[60, TCP, 0, 1, 4, 0, 0, 0, 0],
+        };
+        let header =
+            Segment { ports: [CLIENT_PORT, FRONTEND_PORT], flags: SYN, window: 9, ..Segment::default() };
+        let body = tcp(net.client, net.frontend, header, b"hi");
+        let (verdict, frame) =
+            World::new(WAY_NAT).from_client(&ip_with(net.client, net.frontend, TCP, 64, between, &body));
+        assert!(matches!(verdict, Verdict::Send(_)), "{verdict:?}");
+        assert_eq!(said(&frame), (net.source, net.backend, [CLIENT_PORT, BACKEND_PORT], 63));
+    }
+}
+
+#[test]
+fn a_taken_source_port_gives_way_to_one_of_the_range_and_the_last_one_to_a_reason() {
+    for net in nets() {
+        let mut world = World::new(WAY_NAT);
+        (world.settings.first_port, world.settings.last_port) = (20_000, 20_000);
+        let from = |client| segment(client, net.frontend, [CLIENT_PORT, FRONTEND_PORT], SYN);
+        assert_eq!(port_of(&world, &from(net.client)), CLIENT_PORT);
+        assert_eq!(port_of(&world, &from(net.router)), 20_000);
+        let (verdict, _) = world.from_client(&from(net.owned));
+        assert_eq!(verdict, Verdict::Drop(DropReason::PortsExhausted));
+        // Nobody ever answered the first one: its port is free again.
+        world.now.set(world.now.get() + world.settings.syn_idle + 1);
+        assert_eq!(port_of(&world, &from(net.owned)), CLIENT_PORT);
+    }
+}
+
+#[test]
+fn a_lost_half_is_found_again() {
+    for net in nets() {
+        let world = World::new(WAY_NAT);
+        let other = segment(net.router, net.frontend, [CLIENT_PORT, FRONTEND_PORT], SYN);
+        port_of(&world, &other);
+        let port = port_of(&world, &request(&net, SYN));
+        assert_ne!(port, CLIENT_PORT);
+        assert_eq!(flows(&world), 4);
+
+        forget(&world, true);
+        assert_eq!(port_of(&world, &request(&net, ACK)), port);
+
+        forget(&world, false);
+        world.now.set(world.now.get() + 1);
+        assert_eq!(port_of(&world, &request(&net, ACK)), port);
+        let (_, back) = world.from_backend(&reply(&net, net.source, port, ACK));
+        assert_eq!(said(&back), (net.frontend, net.client, [FRONTEND_PORT, CLIENT_PORT], 63));
+    }
+}
+
+#[test]
+fn a_syn_begins_anew_where_both_sides_have_closed() {
+    for net in nets() {
+        let world = World::new(WAY_NAT);
+        port_of(&world, &request(&net, SYN));
+        let _ = world.from_backend(&reply(&net, net.source, CLIENT_PORT, SYN | ACK));
+        port_of(&world, &request(&net, FIN | ACK));
+        let _ = world.from_backend(&reply(&net, net.source, CLIENT_PORT, FIN | ACK));
+        let closed = |world: &World| {
+            let v4: Vec<bool> = world.v4.flows.borrow().values().map(|flow| flow.is_closed()).collect();
+            let v6: Vec<bool> = world.v6.flows.borrow().values().map(|flow| flow.is_closed()).collect();
+            [v4, v6].concat()
+        };
+        assert_eq!(closed(&world), [true, true]);
+        assert_eq!(port_of(&world, &request(&net, SYN)), CLIENT_PORT);
+        assert_eq!(closed(&world), [false, false]);
+    }
+}
+
+#[test]
+fn the_udp_of_a_backend_that_went_finds_whoever_takes_its_place() {
+    for net in nets() {
+        let mut world = World::new(WAY_NAT);
+        let packet = datagram(net.client, net.frontend, [CLIENT_PORT, FRONTEND_PORT]);
+        port_of(&world, &packet);
+        for state in [BACKEND_GONE, BACKEND_SERVING] {
+            world.v4.backends[1].state = state;
+            world.v6.backends[1].state = state;
+            let (verdict, _) = world.from_client(&packet);
+            assert_eq!(matches!(verdict, Verdict::Send(_)), state == BACKEND_SERVING, "{verdict:?}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_right_is_dropped_for_its_reason_and_what_is_not_ours_passes() {
+    for net in nets() {
+        let world = World::new(WAY_NAT);
+        let land = segment(net.frontend, net.frontend, [FRONTEND_PORT, FRONTEND_PORT], SYN);
+        assert_eq!(world.from_client(&land).0, Verdict::Drop(DropReason::BadAddress));
+        let other = segment(net.client, net.router, [CLIENT_PORT, FRONTEND_PORT], SYN);
+        assert_eq!(world.from_client(&other).0, Verdict::Pass);
+        let mut owned = segment(net.client, net.owned, [CLIENT_PORT, FRONTEND_PORT], SYN);
+        owned.truncate(owned.len() - 4);
+        assert_eq!(world.from_client(&owned).0, Verdict::Drop(DropReason::Truncated));
+        assert_eq!(flows(&world), 0);
+    }
+}
