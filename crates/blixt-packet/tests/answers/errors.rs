@@ -52,7 +52,7 @@ fn turned((source, destination, [from, to]): Way) -> Way {
 /// A balancer that has seen the first packet of a connection.
 fn world(net: &Net, way: u8, protocol: u8) -> World {
     let world = World::new(way);
-    let (verdict, _) = world.from_client(&packet(ways(net, way).0, protocol));
+    let (verdict, _) = world.client_sends(&packet(ways(net, way).0, protocol));
     assert!(matches!(verdict, Verdict::Send(_) | Verdict::Deliver));
     world
 }
@@ -76,7 +76,7 @@ fn an_error_from_the_way_to_the_backend_reaches_the_client_in_its_own_terms() {
         each(|net, protocol, kind, length| {
             let (outer, inner) = ways(net, way);
             let world = world(net, way, protocol);
-            let (verdict, sent) = world.from_backend(&error(net.router, 60, kind, inner, protocol, length));
+            let (verdict, sent) = world.backend_sends(&error(net.router, 60, kind, inner, protocol, length));
             assert_eq!(verdict, Verdict::Send(Link::new(CLIENT_SIDE, 0)));
             let expected = error(net.router, 59, kind, outer, protocol, length);
             assert_eq!(sent, frame(CLIENT_MAC, OUR_MAC, &expected));
@@ -90,7 +90,7 @@ fn an_error_of_the_backend_itself_comes_from_the_frontend() {
         each(|net, protocol, kind, length| {
             let (outer, inner) = ways(net, way);
             let world = world(net, way, protocol);
-            let (verdict, sent) = world.from_backend(&error(net.backend, 60, kind, inner, protocol, length));
+            let (verdict, sent) = world.backend_sends(&error(net.backend, 60, kind, inner, protocol, length));
             assert_eq!(verdict, Verdict::Send(Link::new(CLIENT_SIDE, 0)));
             let expected = error(net.frontend, 59, kind, outer, protocol, length);
             assert_eq!(sent, frame(CLIENT_MAC, OUR_MAC, &expected));
@@ -105,7 +105,7 @@ fn an_error_of_the_client_reaches_the_backend_in_its_own_terms() {
             let (outer, inner) = ways(net, way);
             let world = world(net, way, protocol);
             let (verdict, sent) =
-                world.from_client(&error(net.client, 60, kind, turned(outer), protocol, length));
+                world.client_sends(&error(net.client, 60, kind, turned(outer), protocol, length));
             assert_eq!(verdict, Verdict::Send(Link::new(BACKEND_SIDE, 0)));
             let expected = error(inner.0, 59, kind, turned(inner), protocol, length);
             assert_eq!(sent, frame(BACKEND_MAC, INNER_MAC, &expected));
@@ -119,7 +119,7 @@ fn an_error_for_a_backend_on_this_machine_is_delivered_by_the_stack() {
         let (outer, inner) = ways(net, WAY_LOCAL);
         let world = world(net, WAY_LOCAL, protocol);
         let (verdict, delivered) =
-            world.from_client(&error(net.router, 60, kind, turned(outer), protocol, length));
+            world.client_sends(&error(net.router, 60, kind, turned(outer), protocol, length));
         assert_eq!(verdict, Verdict::Deliver);
         let expected = error(net.router, 60, kind, turned(inner), protocol, length);
         assert_eq!(delivered, frame(OUR_MAC, CLIENT_MAC, &expected));
@@ -131,11 +131,11 @@ fn an_error_of_a_backend_on_this_machine_is_translated_as_it_leaves() {
     each(|net, protocol, kind, length| {
         let (outer, inner) = ways(net, WAY_LOCAL);
         let world = world(net, WAY_LOCAL, protocol);
-        let from_backend = error(net.backend, 60, kind, inner, protocol, length);
-        let (verdict, untouched) = world.from_backend(&from_backend);
+        let backend_sends = error(net.backend, 60, kind, inner, protocol, length);
+        let (verdict, untouched) = world.backend_sends(&backend_sends);
         assert_eq!(verdict, Verdict::Pass);
-        assert_eq!(untouched, frame(INNER_MAC, BACKEND_MAC, &from_backend));
-        let (verdict, left) = world.leaving(&from_backend);
+        assert_eq!(untouched, frame(INNER_MAC, BACKEND_MAC, &backend_sends));
+        let (verdict, left) = world.leaving(&backend_sends);
         assert_eq!(verdict, Verdict::Deliver);
         let expected = error(net.frontend, 60, kind, outer, protocol, length);
         assert_eq!(left, frame(CLIENT_MAC, OUR_MAC, &expected));
@@ -148,11 +148,11 @@ fn an_error_about_no_flow_is_the_hosts_unless_only_blixt_owns_the_address() {
         let world = World::new(WAY_NAT);
         let about_host = (net.source, net.backend, [22, 4242]);
         let host = error(net.backend, 60, kind, about_host, protocol, length);
-        assert_eq!(world.from_backend(&host), (Verdict::Pass, frame(INNER_MAC, BACKEND_MAC, &host)));
+        assert_eq!(world.backend_sends(&host), (Verdict::Pass, frame(INNER_MAC, BACKEND_MAC, &host)));
         assert_eq!(world.leaving(&host).0, Verdict::Pass);
         let about_owned = (net.owned, net.client, [80, 4242]);
         let owned = error(net.client, 60, kind, about_owned, protocol, length);
-        assert_eq!(world.from_client(&owned).0, Verdict::Drop(DropReason::IcmpUnrelated));
+        assert_eq!(world.client_sends(&owned).0, Verdict::Drop(DropReason::IcmpUnrelated));
     });
 }
 
@@ -164,7 +164,7 @@ fn an_error_that_goes_elsewhere_than_its_packet_came_from_is_made_up() {
         let (kind, code) = kinds(&net)[0];
         let body = icmp(net.router, net.owned, kind, code, [0; 4], &embedded);
         let error = ip(net.router, net.owned, icmp_number(net.client), 60, &body);
-        assert_eq!(world.from_backend(&error).0, Verdict::Drop(DropReason::IcmpUnrelated));
+        assert_eq!(world.backend_sends(&error).0, Verdict::Drop(DropReason::IcmpUnrelated));
     }
 }
 
@@ -176,7 +176,7 @@ fn an_error_cut_short_of_the_ports_is_dropped_if_only_blixt_owns_the_address() {
         let about = (net.owned, net.client, [80, 4242]);
         for (length, reason) in [(header + 7, DropReason::BadLength), (header - 1, DropReason::Truncated)] {
             let error = error(net.client, 60, kinds(&net)[0], about, UDP, length);
-            assert_eq!(world.from_client(&error).0, Verdict::Drop(reason));
+            assert_eq!(world.client_sends(&error).0, Verdict::Drop(reason));
         }
     }
 }
@@ -189,7 +189,7 @@ fn an_error_about_a_backend_that_is_gone_goes_nowhere() {
         world.v6.backends[1].state = BACKEND_GONE;
         let (_, inner) = ways(&net, WAY_NAT);
         let error = error(net.router, 60, kinds(&net)[0], inner, UDP, 500);
-        assert_eq!(world.from_backend(&error).0, Verdict::Drop(DropReason::BackendGone));
+        assert_eq!(world.backend_sends(&error).0, Verdict::Drop(DropReason::BackendGone));
     }
 }
 
@@ -199,7 +199,7 @@ fn an_error_is_never_answered_with_an_error() {
         let world = world(&net, WAY_NAT, UDP);
         let (_, inner) = ways(&net, WAY_NAT);
         let error = error(net.router, 1, kinds(&net)[0], inner, UDP, 500);
-        assert_eq!(world.from_backend(&error).0, Verdict::Drop(DropReason::TtlExceeded));
+        assert_eq!(world.backend_sends(&error).0, Verdict::Drop(DropReason::TtlExceeded));
     }
 }
 
@@ -214,7 +214,7 @@ fn a_datagram_without_a_sum_keeps_none_in_an_error() {
         packet
     };
     let body = icmp(net.router, net.source, 3, 4, [0, 0, 5, 100], &without(inner));
-    let (_, sent) = world.from_backend(&ip(net.router, net.source, 1, 60, &body));
+    let (_, sent) = world.backend_sends(&ip(net.router, net.source, 1, 60, &body));
     let body = icmp(net.router, net.client, 3, 4, [0, 0, 5, 100], &without(outer));
     assert_eq!(sent, frame(CLIENT_MAC, OUR_MAC, &ip(net.router, net.client, 1, 59, &body)));
 }

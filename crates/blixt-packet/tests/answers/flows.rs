@@ -73,7 +73,7 @@ fn datagram(source: IpAddr, destination: IpAddr, ports: [u16; 2]) -> Vec<u8> {
 
 /// The source port that a request leaves with.
 fn port_of(world: &World, packet: &[u8]) -> u16 {
-    let (verdict, frame) = world.from_client(packet);
+    let (verdict, frame) = world.client_sends(packet);
     assert!(matches!(verdict, Verdict::Send(_)), "{verdict:?}");
     said(&frame).2[0]
 }
@@ -96,9 +96,10 @@ fn full_nat_there_and_back_is_the_identity() {
     for net in nets() {
         for make in [datagram, |from, to, ports| segment(from, to, ports, SYN)] {
             let world = World::new(WAY_NAT);
-            let (_, there) = world.from_client(&make(net.client, net.frontend, [CLIENT_PORT, FRONTEND_PORT]));
+            let (_, there) =
+                world.client_sends(&make(net.client, net.frontend, [CLIENT_PORT, FRONTEND_PORT]));
             assert_eq!(said(&there), (net.source, net.backend, [CLIENT_PORT, BACKEND_PORT], 63));
-            let (_, back) = world.from_backend(&make(net.backend, net.source, [BACKEND_PORT, CLIENT_PORT]));
+            let (_, back) = world.backend_sends(&make(net.backend, net.source, [BACKEND_PORT, CLIENT_PORT]));
             assert_eq!(said(&back), (net.frontend, net.client, [FRONTEND_PORT, CLIENT_PORT], 63));
         }
     }
@@ -108,9 +109,9 @@ fn full_nat_there_and_back_is_the_identity() {
 fn transparent_keeps_the_clients_address() {
     for net in nets() {
         let world = World::new(WAY_TRANSPARENT);
-        let (_, there) = world.from_client(&request(&net, SYN));
+        let (_, there) = world.client_sends(&request(&net, SYN));
         assert_eq!(said(&there), (net.client, net.backend, [CLIENT_PORT, BACKEND_PORT], 63));
-        let (_, back) = world.from_backend(&reply(&net, net.client, CLIENT_PORT, SYN | ACK));
+        let (_, back) = world.backend_sends(&reply(&net, net.client, CLIENT_PORT, SYN | ACK));
         assert_eq!(said(&back), (net.frontend, net.client, [FRONTEND_PORT, CLIENT_PORT], 63));
     }
 }
@@ -119,11 +120,11 @@ fn transparent_keeps_the_clients_address() {
 fn a_local_backends_reply_is_translated_where_it_leaves_and_not_before() {
     for net in nets() {
         let world = World::new(WAY_LOCAL);
-        let (verdict, there) = world.from_client(&request(&net, SYN));
+        let (verdict, there) = world.client_sends(&request(&net, SYN));
         assert_eq!(verdict, Verdict::Deliver);
         assert_eq!(said(&there), (net.client, net.backend, [CLIENT_PORT, BACKEND_PORT], 64));
         let answer = reply(&net, net.client, CLIENT_PORT, SYN | ACK);
-        assert_eq!(world.from_backend(&answer).0, Verdict::Pass);
+        assert_eq!(world.backend_sends(&answer).0, Verdict::Pass);
         let (verdict, back) = world.leaving(&answer);
         assert_eq!(verdict, Verdict::Deliver);
         assert_eq!(said(&back), (net.frontend, net.client, [FRONTEND_PORT, CLIENT_PORT], 64));
@@ -141,7 +142,7 @@ fn options_and_extension_headers_are_delivered() {
             Segment { ports: [CLIENT_PORT, FRONTEND_PORT], flags: SYN, window: 9, ..Segment::default() };
         let body = tcp(net.client, net.frontend, header, b"hi");
         let (verdict, frame) =
-            World::new(WAY_NAT).from_client(&ip_with(net.client, net.frontend, TCP, 64, between, &body));
+            World::new(WAY_NAT).client_sends(&ip_with(net.client, net.frontend, TCP, 64, between, &body));
         assert!(matches!(verdict, Verdict::Send(_)), "{verdict:?}");
         assert_eq!(said(&frame), (net.source, net.backend, [CLIENT_PORT, BACKEND_PORT], 63));
     }
@@ -155,7 +156,7 @@ fn a_taken_source_port_gives_way_to_one_of_the_range_and_the_last_one_to_a_reaso
         let from = |client| segment(client, net.frontend, [CLIENT_PORT, FRONTEND_PORT], SYN);
         assert_eq!(port_of(&world, &from(net.client)), CLIENT_PORT);
         assert_eq!(port_of(&world, &from(net.router)), 20_000);
-        let (verdict, _) = world.from_client(&from(net.owned));
+        let (verdict, _) = world.client_sends(&from(net.owned));
         assert_eq!(verdict, Verdict::Drop(DropReason::PortsExhausted));
         // Nobody ever answered the first one: its port is free again.
         world.now.set(world.now.get() + world.settings.syn_idle + 1);
@@ -179,7 +180,7 @@ fn a_lost_half_is_found_again() {
         forget(&world, false);
         world.now.set(world.now.get() + 1);
         assert_eq!(port_of(&world, &request(&net, ACK)), port);
-        let (_, back) = world.from_backend(&reply(&net, net.source, port, ACK));
+        let (_, back) = world.backend_sends(&reply(&net, net.source, port, ACK));
         assert_eq!(said(&back), (net.frontend, net.client, [FRONTEND_PORT, CLIENT_PORT], 63));
     }
 }
@@ -189,9 +190,9 @@ fn a_syn_begins_anew_where_both_sides_have_closed() {
     for net in nets() {
         let world = World::new(WAY_NAT);
         port_of(&world, &request(&net, SYN));
-        let _ = world.from_backend(&reply(&net, net.source, CLIENT_PORT, SYN | ACK));
+        let _ = world.backend_sends(&reply(&net, net.source, CLIENT_PORT, SYN | ACK));
         port_of(&world, &request(&net, FIN | ACK));
-        let _ = world.from_backend(&reply(&net, net.source, CLIENT_PORT, FIN | ACK));
+        let _ = world.backend_sends(&reply(&net, net.source, CLIENT_PORT, FIN | ACK));
         let closed = |world: &World| {
             let v4: Vec<bool> = world.v4.flows.borrow().values().map(|flow| flow.is_closed()).collect();
             let v6: Vec<bool> = world.v6.flows.borrow().values().map(|flow| flow.is_closed()).collect();
@@ -212,7 +213,7 @@ fn the_udp_of_a_backend_that_went_finds_whoever_takes_its_place() {
         for state in [BACKEND_GONE, BACKEND_SERVING] {
             world.v4.backends[1].state = state;
             world.v6.backends[1].state = state;
-            let (verdict, _) = world.from_client(&packet);
+            let (verdict, _) = world.client_sends(&packet);
             assert_eq!(matches!(verdict, Verdict::Send(_)), state == BACKEND_SERVING, "{verdict:?}");
         }
     }
@@ -223,12 +224,12 @@ fn what_cannot_be_right_is_dropped_for_its_reason_and_what_is_not_ours_passes() 
     for net in nets() {
         let world = World::new(WAY_NAT);
         let land = segment(net.frontend, net.frontend, [FRONTEND_PORT, FRONTEND_PORT], SYN);
-        assert_eq!(world.from_client(&land).0, Verdict::Drop(DropReason::BadAddress));
+        assert_eq!(world.client_sends(&land).0, Verdict::Drop(DropReason::BadAddress));
         let other = segment(net.client, net.router, [CLIENT_PORT, FRONTEND_PORT], SYN);
-        assert_eq!(world.from_client(&other).0, Verdict::Pass);
+        assert_eq!(world.client_sends(&other).0, Verdict::Pass);
         let mut owned = segment(net.client, net.owned, [CLIENT_PORT, FRONTEND_PORT], SYN);
         owned.truncate(owned.len() - 4);
-        assert_eq!(world.from_client(&owned).0, Verdict::Drop(DropReason::Truncated));
+        assert_eq!(world.client_sends(&owned).0, Verdict::Drop(DropReason::Truncated));
         assert_eq!(flows(&world), 0);
     }
 }

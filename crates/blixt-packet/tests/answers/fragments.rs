@@ -21,7 +21,7 @@ fn every_part_of_a_datagram_reaches_the_same_backend() {
         let expected = udp(net.source, net.backend, [4242, 8080], &[3; 2992]);
         for (offset, range, more) in [(0, 0..1400, true), (2800, 2800..3000, false), (1400, 1400..2800, true)]
         {
-            let (verdict, bytes) = world.from_client(&part(
+            let (verdict, bytes) = world.client_sends(&part(
                 net.client,
                 net.frontend,
                 UDP,
@@ -42,11 +42,11 @@ fn every_part_of_a_reply_reaches_the_client() {
     for net in nets() {
         let world = World::new(WAY_NAT);
         let first = part(net.client, net.frontend, UDP, 60, 0, true, &datagram(&net)[..1400]);
-        assert!(matches!(world.from_client(&first).0, Verdict::Send(_)));
+        assert!(matches!(world.client_sends(&first).0, Verdict::Send(_)));
         let sent = udp(net.backend, net.source, [8080, 4242], &[4; 1992]);
         let expected = udp(net.frontend, net.client, [80, 4242], &[4; 1992]);
         for (offset, range, more) in [(0, 0..1400, true), (1400, 1400..2000, false)] {
-            let (verdict, bytes) = world.from_backend(&part(
+            let (verdict, bytes) = world.backend_sends(&part(
                 net.backend,
                 net.source,
                 UDP,
@@ -67,7 +67,7 @@ fn every_part_of_a_reply_of_this_machine_is_translated_as_it_leaves() {
     for net in nets() {
         let world = World::new(WAY_LOCAL);
         let first = part(net.client, net.frontend, UDP, 60, 0, true, &datagram(&net)[..1400]);
-        assert_eq!(world.from_client(&first).0, Verdict::Deliver);
+        assert_eq!(world.client_sends(&first).0, Verdict::Deliver);
         let sent = udp(net.backend, net.client, [8080, 4242], &[4; 1992]);
         let expected = udp(net.frontend, net.client, [80, 4242], &[4; 1992]);
         for (offset, range, more) in [(0, 0..1400, true), (1400, 1400..2000, false)] {
@@ -85,10 +85,10 @@ fn a_part_whose_first_one_is_unknown_is_dropped_only_where_blixt_alone_owns_the_
     for net in nets() {
         let world = World::new(WAY_NAT);
         let owned = part(net.client, net.owned, UDP, 60, 1400, false, b"rest");
-        assert_eq!(world.from_client(&owned).0, Verdict::Drop(DropReason::FragmentUnknown));
+        assert_eq!(world.client_sends(&owned).0, Verdict::Drop(DropReason::FragmentUnknown));
         for destination in [net.frontend, net.source] {
             let host = part(net.client, destination, UDP, 60, 1400, false, b"rest");
-            assert_eq!(world.from_client(&host), (Verdict::Pass, frame(OUR_MAC, CLIENT_MAC, &host)));
+            assert_eq!(world.client_sends(&host), (Verdict::Pass, frame(OUR_MAC, CLIENT_MAC, &host)));
         }
     }
 }
@@ -100,7 +100,7 @@ fn the_hosts_own_fragments_pass_untouched_and_leave_nothing_behind() {
         let body = udp(net.client, net.source, [4242, 53], &[1; 1992]);
         for (offset, range, more) in [(0, 0..1400, true), (1400, 1400..2000, false)] {
             let part = part(net.client, net.source, UDP, 60, offset, more, &body[range]);
-            assert_eq!(world.from_client(&part), (Verdict::Pass, frame(OUR_MAC, CLIENT_MAC, &part)));
+            assert_eq!(world.client_sends(&part), (Verdict::Pass, frame(OUR_MAC, CLIENT_MAC, &part)));
         }
         assert!(world.v4.fragments.borrow().is_empty());
         assert!(world.v6.fragments.borrow().is_empty());
@@ -114,12 +114,12 @@ fn a_part_over_the_first_one_is_dropped() {
         let segment = Segment { ports: REQUEST, flags: 2, ..Segment::default() };
         let body = tcp(net.client, net.frontend, segment, &[1; 20]);
         let first = part(net.client, net.frontend, TCP, 60, 0, true, &body);
-        assert!(matches!(world.from_client(&first).0, Verdict::Send(_)));
+        assert!(matches!(world.client_sends(&first).0, Verdict::Send(_)));
         for (offset, reason) in
             [(8, Some(DropReason::FragmentOverlap)), (32, Some(DropReason::FragmentOverlap)), (40, None)]
         {
             let later = part(net.client, net.frontend, TCP, 60, offset, false, b"over");
-            assert_eq!(world.from_client(&later).0.reason(), reason, "at {offset}");
+            assert_eq!(world.client_sends(&later).0.reason(), reason, "at {offset}");
         }
     }
 }
@@ -133,7 +133,7 @@ fn a_first_part_without_its_transport_header_is_not_honest() {
         assert_eq!(world.forward(CLIENT_SIDE, bytes).0, Verdict::Drop(DropReason::FragmentOverlap));
         let body = tcp(net.client, net.owned, Segment { flags: 2, ..Segment::default() }, b"");
         let short = part(net.client, net.owned, TCP, 60, 0, true, &body[..16]);
-        assert!(matches!(world.from_client(&short).0, Verdict::Drop(_)));
+        assert!(matches!(world.client_sends(&short).0, Verdict::Drop(_)));
     }
 }
 
@@ -145,10 +145,10 @@ fn a_first_part_is_forgotten_after_30_seconds() {
         let part = |offset, more, range: std::ops::Range<usize>| {
             part(net.client, net.frontend, UDP, 60, offset, more, &sent[range])
         };
-        assert!(matches!(world.from_client(&part(0, true, 0..1400)).0, Verdict::Send(_)));
+        assert!(matches!(world.client_sends(&part(0, true, 0..1400)).0, Verdict::Send(_)));
         world.now.set(130);
-        assert!(matches!(world.from_client(&part(1400, true, 1400..2800)).0, Verdict::Send(_)));
+        assert!(matches!(world.client_sends(&part(1400, true, 1400..2800)).0, Verdict::Send(_)));
         world.now.set(131);
-        assert_eq!(world.from_client(&part(2800, false, 2800..3000)).0, Verdict::Pass);
+        assert_eq!(world.client_sends(&part(2800, false, 2800..3000)).0, Verdict::Pass);
     }
 }

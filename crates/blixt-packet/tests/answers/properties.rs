@@ -129,12 +129,12 @@ proptest! {
             udp(from, to, ports, &payload)
         };
         let request = ip(net.client, net.frontend, protocol, 9, &body(net.client, net.frontend, [port, 80]));
-        let (verdict, sent) = world.from_client(&request);
+        let (verdict, sent) = world.client_sends(&request);
         prop_assert!(matches!(verdict, Verdict::Send(_)));
         let kind = if net.client.is_ipv4() { 3 } else { 1 };
         let number = icmp_number(net.client);
         let error = icmp(net.backend, net.source, kind, 1, [0; 4], &sent[14..]);
-        let (verdict, told) = world.from_backend(&ip(net.backend, net.source, number, 9, &error));
+        let (verdict, told) = world.backend_sends(&ip(net.backend, net.source, number, 9, &error));
         prop_assert!(matches!(verdict, Verdict::Send(_)));
         prop_assert!(is_sound(&told));
         let header = if net.client.is_ipv4() { 20 } else { 40 };

@@ -17,7 +17,7 @@ const PORTS: [u16; 2] = [4242, 81];
 /// What comes out when a frame from the client says this to the address that only Blixt owns.
 fn refused(net: &Net, segment: Segment, payload: &[u8]) -> (Verdict, Vec<u8>) {
     let segment = Segment { ports: PORTS, ..segment };
-    World::new(WAY_NAT).from_client(&ip(
+    World::new(WAY_NAT).client_sends(&ip(
         net.client,
         net.owned,
         TCP,
@@ -119,7 +119,7 @@ fn a_datagram_to_a_port_that_nobody_owns_gets_port_unreachable() {
         for length in [0, 1, 700] {
             let packet =
                 ip(net.client, net.owned, UDP, 60, &udp(net.client, net.owned, PORTS, &vec![7; length]));
-            let (verdict, answer) = World::new(WAY_NAT).from_client(&packet);
+            let (verdict, answer) = World::new(WAY_NAT).client_sends(&packet);
             assert_eq!(verdict, answered(DropReason::Refused));
             let headers = packet.len() - length;
             assert_eq!(answer, port_unreachable(&net, &packet[..headers]));
@@ -148,7 +148,7 @@ fn the_last_hop_is_never_used_up_by_a_packet_that_goes_on() {
     for net in nets() {
         let packet =
             ip(net.client, net.frontend, UDP, 1, &udp(net.client, net.frontend, [4242, 80], b"late"));
-        let (verdict, answer) = World::new(WAY_NAT).from_client(&packet);
+        let (verdict, answer) = World::new(WAY_NAT).client_sends(&packet);
         assert_eq!(verdict, answered(DropReason::TtlExceeded));
         let kind = if net.client.is_ipv4() { 11 } else { 3 };
         let error = icmp(net.frontend, net.client, kind, 0, [0; 4], &packet[..packet.len() - 4]);
@@ -165,7 +165,7 @@ fn the_sender_of_a_packet_too_big_for_the_hop_learns_what_fits() {
         let segment = Segment { ports: [4242, 80], flags: SYN, ..Segment::default() };
         let packet =
             ip(net.client, net.frontend, TCP, 60, &tcp(net.client, net.frontend, segment, &[1; 1381]));
-        let (verdict, answer) = world.from_client(&packet);
+        let (verdict, answer) = world.client_sends(&packet);
         assert_eq!(verdict, answered(DropReason::TooBig));
         let (kind, code) = if net.client.is_ipv4() { (3, 4) } else { (2, 0) };
         let embedded = &packet[..packet.len() - 1381];
@@ -181,9 +181,9 @@ fn a_backend_hears_of_its_own_replies_from_the_frontend_where_it_knows_the_clien
         let world = World::new(WAY_TRANSPARENT);
         let request =
             ip(net.client, net.frontend, UDP, 60, &udp(net.client, net.frontend, [4242, 80], b"ask"));
-        assert!(matches!(world.from_client(&request).0, Verdict::Send(_)));
+        assert!(matches!(world.client_sends(&request).0, Verdict::Send(_)));
         let reply = ip(net.backend, net.client, UDP, 1, &udp(net.backend, net.client, [8080, 4242], b""));
-        let (verdict, answer) = world.from_backend(&reply);
+        let (verdict, answer) = world.backend_sends(&reply);
         assert_eq!(verdict, answered(DropReason::TtlExceeded));
         let kind = if net.client.is_ipv4() { 11 } else { 3 };
         let error = icmp(net.frontend, net.backend, kind, 0, [0; 4], &reply);
@@ -198,7 +198,7 @@ fn a_segment_whose_backend_is_gone_gets_a_rst_from_the_frontend() {
         let mut world = World::new(WAY_NAT);
         let send = |world: &World, segment| {
             let segment = Segment { ports: [4242, 80], ..segment };
-            world.from_client(&ip(
+            world.client_sends(&ip(
                 net.client,
                 net.frontend,
                 TCP,
@@ -229,10 +229,10 @@ fn what_came_to_many_or_without_its_head_is_not_answered() {
         to_all[0] |= 1;
         assert_eq!(world.forward(CLIENT_SIDE, to_all).0, Verdict::Drop(DropReason::Refused));
         let later = part(net.client, net.owned, UDP, 60, 1480, false, b"rest");
-        assert_eq!(world.from_client(&later).0, Verdict::Drop(DropReason::FragmentUnknown));
+        assert_eq!(world.client_sends(&later).0, Verdict::Drop(DropReason::FragmentUnknown));
         let group = if net.client.is_ipv4() { "224.0.0.9" } else { "ff02::9" }.parse().unwrap();
         let from_many = ip(group, net.owned, UDP, 60, &udp(group, net.owned, PORTS, b""));
-        assert!(matches!(world.from_client(&from_many).0, Verdict::Drop(_)));
+        assert!(matches!(world.client_sends(&from_many).0, Verdict::Drop(_)));
     }
 }
 
@@ -243,11 +243,11 @@ fn one_cpu_answers_only_so_often_a_second() {
         world.settings.answers = 2;
         let packet = ip(net.client, net.owned, UDP, 60, &udp(net.client, net.owned, PORTS, b""));
         for _ in 0..2 {
-            assert_eq!(world.from_client(&packet).0, answered(DropReason::Refused));
+            assert_eq!(world.client_sends(&packet).0, answered(DropReason::Refused));
         }
-        assert_eq!(world.from_client(&packet).0, Verdict::Drop(DropReason::AnswerLimited));
+        assert_eq!(world.client_sends(&packet).0, Verdict::Drop(DropReason::AnswerLimited));
         world.now.set(101);
-        assert_eq!(world.from_client(&packet).0, answered(DropReason::Refused));
+        assert_eq!(world.client_sends(&packet).0, answered(DropReason::Refused));
     }
 }
 

@@ -63,12 +63,12 @@ impl World {
     }
 
     /// A frame from the client's side.
-    pub fn from_client(&self, ip: &[u8]) -> (Verdict, Vec<u8>) {
+    pub fn client_sends(&self, ip: &[u8]) -> (Verdict, Vec<u8>) {
         self.forward(CLIENT_SIDE, crate::packets::frame(OUR_MAC, CLIENT_MAC, ip))
     }
 
     /// A frame from the backend's side.
-    pub fn from_backend(&self, ip: &[u8]) -> (Verdict, Vec<u8>) {
+    pub fn backend_sends(&self, ip: &[u8]) -> (Verdict, Vec<u8>) {
         self.forward(BACKEND_SIDE, crate::packets::frame(INNER_MAC, BACKEND_MAC, ip))
     }
 
