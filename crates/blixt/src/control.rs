@@ -70,7 +70,8 @@ impl Reply {
 pub fn bind(path: &Path) -> anyhow::Result<UnixListener> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("cannot replace the control socket {}", path.display()));
+            return Err(error)
+                .with_context(|| format!("cannot replace the control socket {}", path.display()));
         }
         _ => {}
     }
@@ -113,9 +114,8 @@ pub fn ask<T: DeserializeOwned>(path: &Path, request: &Request) -> anyhow::Resul
         .read_line(&mut reply)
         .context("the running instance does not answer; its log may say why")?;
     match serde_json::from_str(&reply).context("the running instance is of another version; restart it")? {
-        Reply::Ok(value) => {
-            serde_json::from_str(value.get()).context("the running instance is of another version; restart it")
-        }
+        Reply::Ok(value) => serde_json::from_str(value.get())
+            .context("the running instance is of another version; restart it"),
         Reply::Error(message) => Err(anyhow!(message)),
     }
 }

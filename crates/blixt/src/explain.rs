@@ -68,7 +68,11 @@ fn host(config: &Config) -> Host {
     let device = Device { name: "eth0".into(), mac: Mac([2, 0, 0, 0, 0, 1]), mtu: 1500, xdp_target: false };
     let pools = config.frontends.values().map(|frontend| &frontend.pool);
     let backends = pools.flat_map(|pool| {
-        pool.shares.iter().flat_map(|share| &share.backends).chain(&pool.draining).map(|backend| backend.address)
+        pool.shares
+            .iter()
+            .flat_map(|share| &share.backends)
+            .chain(&pool.draining)
+            .map(|backend| backend.address)
     });
     let path = |address: std::net::IpAddr| {
         let source = machine.default_addresses.iter().find(|source| source.is_ipv4() == address.is_ipv4());

@@ -1,17 +1,17 @@
 //! The command line of Blixt and what stands behind it: where manifests come from, the run loop, and all that an
 //! operator sees. No rule of the Gateway API is decided here, and no packet touched.
 
-pub mod cli;
-pub mod exit;
-pub mod log;
-pub mod source;
-pub mod run;
-pub mod control;
-pub mod status;
-pub mod metrics;
-pub mod check;
-pub mod explain;
-pub mod demo;
-pub mod cleanup;
-pub mod generate;
 mod atomic;
+pub mod check;
+pub mod cleanup;
+pub mod cli;
+pub mod control;
+pub mod demo;
+pub mod exit;
+pub mod explain;
+pub mod generate;
+pub mod log;
+pub mod metrics;
+pub mod run;
+pub mod source;
+pub mod status;

@@ -150,7 +150,8 @@ async fn follow(settings: Settings) -> anyhow::Result<Exit> {
         }
         End::Remove => {
             let dataplane = balancer.into_dataplane();
-            host::release_neighbours().context("cannot release the neighbours that the kernel keeps for blixt")?;
+            host::release_neighbours()
+                .context("cannot release the neighbours that the kernel keeps for blixt")?;
             runtime_dir.remove()?;
             dataplane.remove()?;
             tracing::info!("ended; every trace is removed");

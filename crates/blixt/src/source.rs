@@ -42,7 +42,8 @@ pub struct Source {
 /// Reads files and directories once, without a memory. `-` is standard input, and whatever is neither file nor
 /// directory is read like it, so that `<(..)` works.
 pub fn load(roots: &[PathBuf], now: Timestamp) -> Store {
-    let (streams, roots): (Vec<PathBuf>, Vec<PathBuf>) = roots.iter().cloned().partition(|root| is_stream(root));
+    let (streams, roots): (Vec<PathBuf>, Vec<PathBuf>) =
+        roots.iter().cloned().partition(|root| is_stream(root));
     let found = scan(&roots);
     let mut reader = Reader::default();
     let mut readings: BTreeMap<PathBuf, Reading> = BTreeMap::new();
@@ -102,8 +103,14 @@ impl Source {
 
     /// Reads what changed. Says whether an object did.
     pub fn refresh(&mut self, changes: &Changes) -> bool {
-        let readings =
-            if changes.everything { self.read_everything(changes) } else { self.read_files(changes) };
+        // Somebody wrote to what a link leads to: whose file that is, the fingerprints tell.
+        let elsewhere =
+            changes.files.iter().any(|file| !self.roots.iter().any(|root| file.starts_with(root)));
+        let readings = if changes.everything || elsewhere {
+            self.read_everything(changes)
+        } else {
+            self.read_files(changes)
+        };
         if readings.is_empty() {
             return false;
         }

@@ -101,8 +101,18 @@ impl Collector for Numbers {
         let encoder = &mut encoder;
         let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
         gauges(encoder, "blixt_build_info", "The version that runs", vec![(version, 1)])?;
-        gauge(encoder, "blixt_ready", "Whether the data plane holds what the manifests say", self.ready.into())?;
-        gauge(encoder, "blixt_config_generation", "Number of the Config that was applied last", self.generation)?;
+        gauge(
+            encoder,
+            "blixt_ready",
+            "Whether the data plane holds what the manifests say",
+            self.ready.into(),
+        )?;
+        gauge(
+            encoder,
+            "blixt_config_generation",
+            "Number of the Config that was applied last",
+            self.generation,
+        )?;
         gauge(encoder, "blixt_frontends", "Frontends in the data plane", self.frontends)?;
         gauge(encoder, "blixt_problems", "Problems of files and objects", self.problems)?;
         gauges(encoder, "blixt_objects", "Objects read", by_label("kind", &self.objects))?;
@@ -181,11 +191,21 @@ fn gauge(encoder: &mut DescriptorEncoder, name: &str, help: &str, value: u64) ->
     gauges(encoder, name, help, vec![(vec![], value)])
 }
 
-fn gauges(encoder: &mut DescriptorEncoder, name: &str, help: &str, values: Vec<(Labels, u64)>) -> fmt::Result {
+fn gauges(
+    encoder: &mut DescriptorEncoder,
+    name: &str,
+    help: &str,
+    values: Vec<(Labels, u64)>,
+) -> fmt::Result {
     family(encoder, name, help, values, ConstGauge::new)
 }
 
-fn counters(encoder: &mut DescriptorEncoder, name: &str, help: &str, values: Vec<(Labels, u64)>) -> fmt::Result {
+fn counters(
+    encoder: &mut DescriptorEncoder,
+    name: &str,
+    help: &str,
+    values: Vec<(Labels, u64)>,
+) -> fmt::Result {
     family(encoder, name, help, values, ConstCounter::new)
 }
 
@@ -227,8 +247,7 @@ mod tests {
 
     #[test]
     fn what_was_counted_is_written_with_its_labels() {
-        let route =
-            RouteName { kind: "TCPRoute".into(), namespace: "default".into(), name: "we\"b".into() };
+        let route = RouteName { kind: "TCPRoute".into(), namespace: "default".into(), name: "we\"b".into() };
         let numbers = Numbers {
             generation: 7,
             routes: vec![RouteNumber {

@@ -15,7 +15,9 @@ use blixt_core::diff::diff;
 use blixt_core::snapshot::Machine;
 use blixt_core::tables::{Op, Tables};
 use blixt_core::translate::{Note, Report, translate};
-use blixt_loader::host::{Interest, Listening, Observation, Watcher, announce, announcements, listening_sockets};
+use blixt_loader::host::{
+    Interest, Listening, Observation, Watcher, announce, announcements, listening_sockets,
+};
 use blixt_loader::{Counters, Dataplane};
 
 use super::assigned;
@@ -318,7 +320,8 @@ impl Balancer {
             self.make_report();
             return;
         }
-        let announcements = announcements(&self.tables.addresses, &compilation.tables.addresses, &observation.host);
+        let announcements =
+            announcements(&self.tables.addresses, &compilation.tables.addresses, &observation.host);
         if !announcements.is_empty() {
             tokio::spawn(async move {
                 if let Err(error) = announce(announcements).await {

@@ -36,7 +36,10 @@ struct Identity {
 impl Devices {
     /// Begins with what a process before this one attached.
     pub fn inheriting(attachments: &[Attachment]) -> Self {
-        Self { inherited: attachments.iter().map(|attachment| attachment.ifindex).collect(), ..Self::default() }
+        Self {
+            inherited: attachments.iter().map(|attachment| attachment.ifindex).collect(),
+            ..Self::default()
+        }
     }
 
     /// Every hooked device by name.
@@ -73,14 +76,26 @@ impl Devices {
             }
         }
         self.failed.retain(|ifindex, _| wanted.contains(ifindex));
-        let unwanted: Vec<u32> =
-            self.attached.keys().chain(&self.inherited).filter(|index| !wanted.contains(index)).copied().collect();
+        let unwanted: Vec<u32> = self
+            .attached
+            .keys()
+            .chain(&self.inherited)
+            .filter(|index| !wanted.contains(index))
+            .copied()
+            .collect();
         for ifindex in unwanted {
             self.detach(dataplane, ifindex);
         }
     }
 
-    fn attach(&mut self, dataplane: &mut Dataplane, ifindex: u32, identity: Identity, hook: Hook, egress: bool) {
+    fn attach(
+        &mut self,
+        dataplane: &mut Dataplane,
+        ifindex: u32,
+        identity: Identity,
+        hook: Hook,
+        egress: bool,
+    ) {
         match dataplane.attach(ifindex, hook, egress) {
             Ok(attachment) => {
                 let mode = attachment.ingress.map_or("none", |mode| mode.label());

@@ -94,6 +94,10 @@ mod tests {
         let report = report(&config(&[80]), &tables(&[80]), &[problem], None, &Listening::default());
         let report = &report.frontends[&endpoint(80)];
         assert_eq!(report.error, None);
-        assert!(report.warnings[0].contains("no route to backend 10.0.0.1:8080/tcp"), "{:?}", report.warnings);
+        assert!(
+            report.warnings[0].contains("no route to backend 10.0.0.1:8080/tcp"),
+            "{:?}",
+            report.warnings
+        );
     }
 }

@@ -28,9 +28,8 @@ impl RuntimeDir {
         let dir = Self::of(instance);
         match DirBuilder::new().mode(0o700).recursive(true).create(&dir.path) {
             Ok(()) => Ok(dir),
-            Err(error) => Err(error).with_context(|| {
-                format!("cannot make {}; it must be writable for root", dir.path.display())
-            }),
+            Err(error) => Err(error)
+                .with_context(|| format!("cannot make {}; it must be writable for root", dir.path.display())),
         }
     }
 

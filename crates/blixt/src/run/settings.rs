@@ -85,8 +85,9 @@ fn interfaces(patterns: &[String]) -> anyhow::Result<GlobSet> {
     let everything = ["*".to_owned()];
     for pattern in if patterns.is_empty() { &everything[..] } else { patterns } {
         set.add(
-            Glob::new(pattern)
-                .with_context(|| format!("--interface {pattern}: not a pattern; write it as eth0 or 'eth*'"))?,
+            Glob::new(pattern).with_context(|| {
+                format!("--interface {pattern}: not a pattern; write it as eth0 or 'eth*'")
+            })?,
         );
     }
     Ok(set.build()?)

@@ -87,7 +87,7 @@ fn text_of(file: impl Read) -> io::Result<String> {
 /// What to say of a file that cannot be read.
 pub fn unreadable(error: &io::Error) -> Reading {
     let next = match error.kind() {
-        ErrorKind::NotFound => "make it, or end this instance and start one without it",
+        ErrorKind::NotFound => "make it, or leave it out",
         ErrorKind::PermissionDenied => "let root read it",
         ErrorKind::InvalidData => "save it as UTF-8",
         ErrorKind::FileTooLarge => "split it into several files",

@@ -48,6 +48,11 @@ pub fn scan(roots: &[PathBuf]) -> Scan {
     let mut scan = Scan::default();
     for root in roots {
         scan.watch_name(root);
+        if let Ok(target) = fs::canonicalize(root)
+            && target != *root
+        {
+            scan.watch_name(&target);
+        }
         match fs::metadata(root) {
             Ok(metadata) if metadata.is_dir() => scan.enter(root, &mut Vec::new()),
             Ok(metadata) => scan.add_file(root.clone(), &metadata),

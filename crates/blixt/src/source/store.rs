@@ -113,8 +113,8 @@ struct FileState {
 enum Hold {
     /// Nothing that can be understood at the moment: its last good state counts.
     Stale,
-    /// It defines it on this line, as another file does, which was first.
-    Shadowed(u32, Box<Definition>),
+    /// It defines it, as another file does, which was first.
+    Shadowed(Box<Definition>),
     /// It is in force as this file defines it.
     InForce,
 }
@@ -157,11 +157,15 @@ impl Store {
         let mut problems: Vec<FileProblem> = self
             .files
             .iter()
-            .flat_map(|(file, state)| state.problems.iter().map(|problem| FileProblem::new(file, problem.clone())))
+            .flat_map(|(file, state)| {
+                state.problems.iter().map(|problem| FileProblem::new(file, problem.clone()))
+            })
             .collect();
-        problems.extend(self.rivals.iter().flat_map(|(key, files)| {
-            files.iter().filter_map(|file| self.defined_twice(key, file))
-        }));
+        problems.extend(
+            self.rivals
+                .iter()
+                .flat_map(|(key, files)| files.iter().filter_map(|file| self.defined_twice(key, file))),
+        );
         problems.sort();
         problems
     }
@@ -263,7 +267,7 @@ impl Store {
         // Those that were shadowed compete again.
         for file in self.rivals.remove(&key).unwrap_or_default() {
             if let Some(state) = self.files.get_mut(&file)
-                && let Some(Hold::Shadowed(_, definition)) = state.holds.remove(&key)
+                && let Some(Hold::Shadowed(definition)) = state.holds.remove(&key)
             {
                 definitions.entry(file).or_insert(*definition);
             }
@@ -281,7 +285,7 @@ impl Store {
         let chosen = winner.as_ref().and_then(|winner| definitions.remove(winner));
         for (file, definition) in definitions {
             self.rivals.entry(key.clone()).or_default().insert(file.clone());
-            let hold = Hold::Shadowed(definition.line, Box::new(definition));
+            let hold = Hold::Shadowed(Box::new(definition));
             self.files.entry(file).or_default().holds.insert(key.clone(), hold);
         }
         match (winner, chosen) {
@@ -370,10 +374,15 @@ impl Store {
     }
 
     fn defined_twice(&self, key: &ObjectKey, file: &Arc<Path>) -> Option<FileProblem> {
-        let Some(Hold::Shadowed(line, _)) = self.files.get(file)?.holds.get(key) else { return None };
+        let Some(Hold::Shadowed(definition)) = self.files.get(file)?.holds.get(key) else { return None };
         let first = self.known.get(key)?;
+        let in_force = object_in_force(&self.snapshot, key);
+        if in_force.is_some_and(|in_force| in_force.same_spec(&definition.object)) {
+            // Both want the same: whichever goes, nothing changes.
+            return None;
+        }
         let problem = Problem {
-            line: *line,
+            line: definition.line,
             object: key.to_string(),
             field: "metadata.name".into(),
             message: format!(
@@ -435,7 +444,8 @@ impl Settled {
 
     fn update(self) -> Update {
         let mut records = self.records;
-        let put = |(text, objects): (Arc<str>, Vec<(ObjectKey, Known)>)| Record::Put(text.to_string(), objects);
+        let put =
+            |(text, objects): (Arc<str>, Vec<(ObjectKey, Known)>)| Record::Put(text.to_string(), objects);
         records.extend(self.documents.into_values().map(put));
         Update { changed: self.changed, records }
     }
@@ -469,8 +479,7 @@ fn parsed(
     problems: &mut Vec<Problem>,
     skipped: &mut Vec<(u32, String)>,
 ) -> Parsed {
-    let mut parsed =
-        Parsed { definitions: BTreeMap::new(), broken: BTreeSet::new(), unattributed: false };
+    let mut parsed = Parsed { definitions: BTreeMap::new(), broken: BTreeSet::new(), unattributed: false };
     let mut shared: Option<(std::ops::Range<usize>, Arc<str>, u64)> = None;
     for document in documents {
         let Document { line, span, key, content } = document;

@@ -81,7 +81,8 @@ impl Book {
         // The order of conditions in the value is that of `all_conditions`.
         let mut times = status.all_conditions().into_iter().map(|(part, condition)| {
             let id = condition_id(&part, &condition.condition_type);
-            let since = self.since.get(key).and_then(|since| since.iter().find(|since| since.condition == id));
+            let since =
+                self.since.get(key).and_then(|since| since.iter().find(|since| since.condition == id));
             since.map(|since| since.time)
         });
         set_times(&mut value, &mut times);
@@ -93,7 +94,8 @@ impl Book {
         let Some(status) = self.status(key) else { return Vec::new() };
         let own = status.get("conditions").and_then(Value::as_array);
         let parents = status.get("parents").and_then(Value::as_array);
-        let of_parents = parents.into_iter().flatten().filter_map(|parent| parent.get("conditions")?.as_array());
+        let of_parents =
+            parents.into_iter().flatten().filter_map(|parent| parent.get("conditions")?.as_array());
         own.into_iter().chain(of_parents).flatten().cloned().collect()
     }
 
@@ -102,7 +104,8 @@ impl Book {
         let since = self.since.entry(key).or_default();
         let mut note = |part: &str, owner: &Value| {
             let conditions = owner.get("conditions").and_then(Value::as_array);
-            since.extend(conditions.into_iter().flatten().filter_map(|condition| remembered(part, condition)));
+            since
+                .extend(conditions.into_iter().flatten().filter_map(|condition| remembered(part, condition)));
         };
         note("", status);
         for listener in status.get("listeners").and_then(Value::as_array).into_iter().flatten() {

@@ -45,7 +45,12 @@ impl StatusDir {
     }
 
     /// Writes what changed.
-    pub fn write(&mut self, book: &Book, changed: &BTreeSet<ObjectKey>, summary: &Summary) -> anyhow::Result<()> {
+    pub fn write(
+        &mut self,
+        book: &Book,
+        changed: &BTreeSet<ObjectKey>,
+        summary: &Summary,
+    ) -> anyhow::Result<()> {
         for key in changed {
             match book.status(key) {
                 Some(status) => self.write_status(key, &status)?,
@@ -93,8 +98,8 @@ impl StatusDir {
     }
 
     fn keys(&self) -> anyhow::Result<Vec<ObjectKey>> {
-        let entries = fs::read_dir(&self.path)
-            .with_context(|| format!("cannot look into {}", self.path.display()))?;
+        let entries =
+            fs::read_dir(&self.path).with_context(|| format!("cannot look into {}", self.path.display()))?;
         Ok(entries.flatten().filter_map(|entry| key(entry.file_name().to_str()?)).collect())
     }
 }

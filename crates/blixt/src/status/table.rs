@@ -124,7 +124,8 @@ fn frontends(view: &View, wide: bool) -> Vec<Row> {
 fn frontend_rows(frontend: &FrontendView, wide: bool) -> Vec<Row> {
     let route = frontend.route.clone().unwrap_or_else(|| "none".to_owned());
     let own = |state: String, share: String| {
-        let mut row = vec![frontend.endpoint.clone(), route.clone(), "-".into(), state, "-".into(), share, "-".into()];
+        let mut row =
+            vec![frontend.endpoint.clone(), route.clone(), "-".into(), state, "-".into(), share, "-".into()];
         if wide {
             row.extend([frontend.listener.clone(), "-".into(), "-".into(), frontend.ring_slots.to_string()]);
         }
@@ -200,7 +201,8 @@ fn hooks(view: &View, wide: bool) -> Vec<Row> {
     }
     let rows = view.hooks.iter().map(|hook| {
         let egress = if hook.egress { "yes" } else { "no" };
-        let mut row = vec![hook.device.clone(), hook.error.clone().unwrap_or_else(|| hook.hook.clone()), egress.into()];
+        let mut row =
+            vec![hook.device.clone(), hook.error.clone().unwrap_or_else(|| hook.hook.clone()), egress.into()];
         if wide {
             row.push(hook.ifindex.to_string());
         }

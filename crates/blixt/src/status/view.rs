@@ -198,7 +198,8 @@ impl std::fmt::Display for ProblemView {
             None => self.file.clone(),
         };
         let parts = [&place, &self.object, &self.field, &self.message];
-        let parts: Vec<&str> = parts.into_iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
+        let parts: Vec<&str> =
+            parts.into_iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
         f.write_str(&parts.join(": "))?;
         if self.next.is_empty() { Ok(()) } else { write!(f, "; {}", self.next) }
     }

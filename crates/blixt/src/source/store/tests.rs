@@ -77,7 +77,10 @@ impl World {
         let services = self.store.snapshot.services.iter().map(|(key, service)| {
             let known = self.store.origin(key).unwrap();
             assert_eq!(service.metadata.generation, known.generation);
-            assert_eq!(service.metadata.creation_timestamp.as_deref(), Some(&*format!("{:.6}", known.created)));
+            assert_eq!(
+                service.metadata.creation_timestamp.as_deref(),
+                Some(&*format!("{:.6}", known.created))
+            );
             let port = service.spec.ports[0].port;
             format!("{}:{port}/{}@{}", key.name, known.generation, known.created.as_second())
         });
@@ -176,11 +179,22 @@ fn of_two_definitions_the_one_in_force_stays_until_it_goes() {
 }
 
 #[test]
+fn two_definitions_that_want_the_same_are_no_problem() {
+    let mut world = World::default();
+    world.step([("x.yaml", text(&service("a", 1))), ("y.yaml", text(&service("a", 1)))]);
+    assert!(world.problems().is_empty());
+    assert!(!world.step([("x.yaml", Reading::Gone)]));
+    assert_eq!(world.services(), "a:1/1@1");
+}
+
+#[test]
 fn a_definition_twice_in_one_file_is_a_problem_and_the_first_counts() {
     let mut world = World::default();
     world.step([("x.yaml", text(&documents(&[service("a", 1), service("a", 2)])))]);
     assert_eq!(world.services(), "a:1/1@1");
-    assert!(world.problems()[0].starts_with("x.yaml:9: Service default/a: metadata.name: it is defined already"));
+    assert!(
+        world.problems()[0].starts_with("x.yaml:9: Service default/a: metadata.name: it is defined already")
+    );
 }
 
 #[test]

@@ -82,7 +82,13 @@ fn view() -> View {
             reply_bytes: 5400,
         }],
         drops: BTreeMap::from([("refused".into(), 4)]),
-        hooks: vec![HookView { device: "eth0".into(), ifindex: 2, hook: "tc".into(), egress: false, error: None }],
+        hooks: vec![HookView {
+            device: "eth0".into(),
+            ifindex: 2,
+            hook: "tc".into(),
+            egress: false,
+            error: None,
+        }],
         problems: vec![ProblemView {
             file: "web.yaml".into(),
             line: Some(9),
