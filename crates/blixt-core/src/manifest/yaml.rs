@@ -39,8 +39,7 @@ pub fn chunks(text: &str) -> Vec<Chunk<'_>> {
     let mut start_line = 1;
     let mut empty = true;
     let mut at = 0;
-    let mut line_number = 1;
-    for line in text.split_inclusive('\n') {
+    for (line_number, line) in (1..).zip(text.split_inclusive('\n')) {
         let marker = line.starts_with("---") && line[3..].chars().next().is_none_or(char::is_whitespace);
         if marker || line.trim_end() == "..." {
             if !empty {
@@ -56,7 +55,6 @@ pub fn chunks(text: &str) -> Vec<Chunk<'_>> {
             empty = false;
         }
         at += line.len();
-        line_number += 1;
     }
     if !empty {
         chunks.push(Chunk { text: &text[start..], span: start..text.len(), line: start_line });

@@ -58,7 +58,7 @@ fn conflict(
 ) -> Option<Refusal> {
     let other =
         group.iter().filter(|other| **other != index).map(|other| &listeners[*other]).find(|other| {
-            let first = other.set < listener.set || other.set == listener.set;
+            let first = other.set <= listener.set;
             // Two of layer 7 differ by their hostnames; beside TCP or UDP nothing tells them apart.
             first && (other.protocol.is_some() || listener.protocol.is_some())
         })?;
