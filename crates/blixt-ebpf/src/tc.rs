@@ -43,12 +43,17 @@ impl Skb {
         let is_v6 = skb.field(|skb| skb.protocol) == 0x86dd_u16.to_be() as u32;
         let headers = if is_v6 { HEADERS_V6 } else { HEADERS_V4 };
         if (skb.bytes.len() as u32) < headers && (skb.bytes.len() as u32) < len {
-            // Where it fails, the headers turn out truncated.
-            // SAFETY: the context is the program's own.
-            let _ = unsafe { bpf_skb_pull_data(skb.skb, if len < PULLED { len } else { PULLED }) };
-            skb.find();
+            skb.pull(len);
         }
         skb
+    }
+
+    /// Brings the first bytes into one piece. Where that fails, the headers turn out truncated.
+    #[inline(always)]
+    fn pull(&mut self, len: u32) {
+        // SAFETY: the context is the program's own.
+        let _ = unsafe { bpf_skb_pull_data(self.skb, if len < PULLED { len } else { PULLED }) };
+        self.find();
     }
 
     /// Index of the device of the hook.
@@ -123,6 +128,14 @@ impl Packet for Skb {
             )
         };
         failed == 0 && (summed >> (setting(|settings| &settings.summed_shift) & 7)) & PARTIAL == PARTIAL
+    }
+
+    #[inline(always)]
+    fn gather(&mut self) {
+        let len = self.field(|skb| skb.len);
+        if (self.bytes.len() as u32) < PULLED && (self.bytes.len() as u32) < len {
+            self.pull(len);
+        }
     }
 
     #[inline(always)]

@@ -82,6 +82,7 @@ pub(crate) fn receive<A: Icmp, P: Packet, S: State<A>>(pkt: &mut P, state: &S, h
     if headers.part.is_later() {
         return if is_owned { echo(pkt, state, headers).into() } else { Verdict::Pass.into() };
     }
+    pkt.gather();
     let kind = match pkt.read(headers.transport) {
         Ok([kind]) => kind,
         Err(reason) if is_owned => return Verdict::Drop(reason).into(),

@@ -44,6 +44,10 @@ pub trait Packet {
         number
     }
 
+    /// Brings the headers behind the transport header together too, where the packet lies in pieces: only the first piece
+    /// can be read and written.
+    fn gather(&mut self) {}
+
     /// Header fields.
     fn read<const N: usize>(&self, at: usize) -> Result<[u8; N], DropReason>;
 

@@ -35,6 +35,7 @@ fn translate<A: Icmp, P: Packet, S: State<A>, const LEAVING: bool>(
     state: &S,
     room: &mut Room<A>,
 ) {
+    pkt.gather();
     let headers = &room.headers;
     let found = Embedded::parse(pkt, headers).and_then(|embedded| {
         room.opposite_key = embedded.opposite_key();
