@@ -67,7 +67,7 @@ impl Instance {
 
     /// The directory that holds its pins, or will: where there are some already, else in the first bpf file system,
     /// which is mounted if need be.
-    pub(crate) fn directory(&self) -> Result<PathBuf, Error> {
+    pub fn directory(&self) -> Result<PathBuf, Error> {
         let mut directories = self.directories();
         if let Some(found) = directories.iter().position(|directory| directory.is_dir()) {
             return Ok(directories.swap_remove(found));

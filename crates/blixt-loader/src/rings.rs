@@ -61,11 +61,14 @@ impl Rings {
         rings.chunks(at_once).try_for_each(|rings| self.set_some(rings))
     }
 
-    /// Removes rings that no frontend names any more.
+    /// Removes rings that no frontend names any more. In their place stands one empty map: the kernel deletes inner maps
+    /// only one by one, and waits each time.
     pub(crate) fn remove(&self, ids: &[u32]) -> Result<(), Error> {
         let cleared: Vec<_> = ids.iter().map(|id| (*id, RingHash::default())).collect();
         self.hashes.set(&cleared)?;
-        self.maps.remove(ids)
+        let empty = filled(&[])?;
+        let swaps: Vec<_> = ids.iter().map(|id| (*id, empty.as_raw_fd() as u32)).collect();
+        self.maps.set(&swaps)
     }
 
     fn set_some(&self, rings: &[(u32, &Ring)]) -> Result<(), Error> {
