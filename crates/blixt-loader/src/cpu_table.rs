@@ -25,7 +25,10 @@ impl<V: Plain> CpuTable<V> {
     pub(crate) fn new(name: &'static str, fd: OwnedFd, cpus: usize) -> Result<Self, Error> {
         let info = sys::map_info(fd.as_fd()).map_err(Error::map("read the shape of", name))?;
         // The kernel rounds values of per-CPU maps up to 8 bytes; ours are so already, which `sum` relies on.
-        if info.key_size != 4 || info.value_size as usize != size_of::<V>() || size_of::<V>() % 8 != 0 {
+        if info.key_size != 4
+            || info.value_size as usize != size_of::<V>()
+            || !size_of::<V>().is_multiple_of(8)
+        {
             return Err(Error::ObjectMismatch { map: name });
         }
         Ok(Self { name, fd, max_entries: info.max_entries, cpus, types: PhantomData })

@@ -15,7 +15,7 @@ use crate::capacity::Capacity;
 use crate::cleanup;
 use crate::counters::{self, Counters};
 use crate::family::MapAddress;
-use crate::flows;
+use crate::flows::{self, FlowEntries};
 use crate::hook::Hook;
 use crate::instance::{self, Instance, Lock};
 use crate::kernel_types;
@@ -196,7 +196,7 @@ impl Dataplane {
     }
 
     /// Up to `limit` entries of a family, in no order.
-    pub fn flows<A: MapAddress>(&self, limit: usize) -> Result<Vec<(FlowKey<A>, Flow<A>)>, Error> {
+    pub fn flows<A: MapAddress>(&self, limit: usize) -> Result<FlowEntries<A>, Error> {
         flows::list(A::maps(&self.maps), limit)
     }
 

@@ -9,16 +9,16 @@ use crate::maps::Maps;
 /// Entries that are read to judge the rest by.
 const SAMPLE: u64 = 16_384;
 
+/// Entries of a flow table.
+pub type FlowEntries<A> = Vec<(FlowKey<A>, Flow<A>)>;
+
 /// About how many entries both flow tables hold (two for each connection); exactly, as long as they are few.
 pub(crate) fn estimate(maps: &Maps) -> Result<u64, Error> {
     Ok(estimate_family(&maps.v4)? + estimate_family(&maps.v6)?)
 }
 
 /// Up to `limit` entries of a flow table.
-pub(crate) fn list<A: MapAddress>(
-    maps: &FamilyMaps<A>,
-    limit: usize,
-) -> Result<Vec<(FlowKey<A>, Flow<A>)>, Error> {
+pub(crate) fn list<A: MapAddress>(maps: &FamilyMaps<A>, limit: usize) -> Result<FlowEntries<A>, Error> {
     let mut flows = Vec::new();
     maps.flows.walk(|some| {
         flows.extend(some);

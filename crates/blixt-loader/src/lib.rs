@@ -44,6 +44,7 @@ pub use counters::Counters;
 pub use dataplane::{Dataplane, Found, Options};
 pub use error::Error;
 pub use family::MapAddress;
+pub use flows::FlowEntries;
 pub use hook::{Driver, Hook, Mode, modes};
 pub use instance::Instance;
 pub use object::KeptSize;

@@ -222,12 +222,12 @@ fn ten_thousand_frontends_are_written_and_read_back() {
 }
 
 fn endpoint(address: u8, port: u16) -> Endpoint {
-    let address = if port % 3 == 0 {
+    let address = if port.is_multiple_of(3) {
         IpAddr::V6(Ipv6Addr::from([0xfd00, 0, 0, 0, 0, 0, 0, address.into()]))
     } else {
         IpAddr::V4(Ipv4Addr::from([10, 0, 0, address]))
     };
-    Endpoint { address, port, protocol: if port % 2 == 0 { Protocol::Udp } else { Protocol::Tcp } }
+    Endpoint { address, port, protocol: if port.is_multiple_of(2) { Protocol::Udp } else { Protocol::Tcp } }
 }
 
 fn backend(family: Family, address: u8, incarnation: u8, state: BackendState) -> BackendEntry {
@@ -239,7 +239,7 @@ fn backend(family: Family, address: u8, incarnation: u8, state: BackendState) ->
         endpoint: Endpoint { address, port: 8080, protocol: Protocol::Tcp },
         incarnation,
         state,
-        way: if incarnation % 2 == 0 { Way::Local } else { Way::Nat },
+        way: if incarnation.is_multiple_of(2) { Way::Local } else { Way::Nat },
         source,
         hop: incarnation.into(),
         route: 3,

@@ -116,7 +116,7 @@ fn programs_of_another_layout_are_replaced_in_place_and_its_maps_removed() {
 
         let mut new = open();
         assert!(!new.found().is_taken_over);
-        assert_eq!(new.found().other_layouts, [other.clone()]);
+        assert_eq!(new.found().other_layouts, std::slice::from_ref(&other));
         assert_eq!(new.attachments().unwrap().len(), 1);
         new.attach(left, Hook::Tc, false).unwrap();
         assert_eq!(link_id(&world.pins().join(format!("link-{left}-ingress"))), link);
