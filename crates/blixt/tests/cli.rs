@@ -3,6 +3,8 @@
 //! Each `tests/cli/NAME.case` holds commands and what they said. `BLIXT_BLESS=1` writes them anew: read the
 //! difference before you commit it.
 
+#![expect(clippy::unwrap_used, reason = "a test that meets an error panics where it is")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

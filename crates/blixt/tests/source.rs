@@ -1,5 +1,7 @@
 //! Files are followed on a real file system, whatever way they are changed in.
 
+#![expect(clippy::unwrap_used, reason = "a test that meets an error panics where it is")]
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};

@@ -43,7 +43,17 @@ impl TryFrom<RunArgs> for Settings {
         if let Some(flows) = flows.filter(|flows| *flows < LEAST_FLOWS) {
             bail!("--flows {flows}: too few to be of use; give at least {LEAST_FLOWS}");
         }
-        let files = files.iter().map(std::path::absolute).collect::<Result<_, _>>()?;
+        let files = files.iter().map(std::path::absolute).collect::<Result<Vec<_>, _>>()?;
+        if let Some(dir) = &status_dir {
+            let below = std::path::absolute(dir)?;
+            if let Some(file) = files.iter().find(|file| below.starts_with(file)) {
+                bail!(
+                    "--status-dir {}: it lies below -f {}, where statuses would be read as manifests; choose another place",
+                    dir.display(),
+                    file.display()
+                );
+            }
+        }
         Ok(Self {
             files,
             interfaces: interfaces(&interface)?,

@@ -427,13 +427,16 @@ impl std::fmt::Display for FileProblem {
     }
 }
 
+/// The text of a document, and what was read from it.
+type SharedDocument = (Arc<str>, Vec<(ObjectKey, Known)>);
+
 /// What came of settling, with the objects of one document in one record.
 #[derive(Default)]
 struct Settled {
     changed: bool,
     records: Vec<Record>,
     /// By the address of the shared text: the items of one `List` share it.
-    documents: BTreeMap<usize, (Arc<str>, Vec<(ObjectKey, Known)>)>,
+    documents: BTreeMap<usize, SharedDocument>,
 }
 
 impl Settled {
