@@ -7,6 +7,7 @@
 mod defaults;
 mod failure;
 mod rule;
+mod shortcut;
 
 use std::sync::{Arc, LazyLock};
 
@@ -178,6 +179,6 @@ mod tests {
         let evaluated: usize = KINDS.iter().map(|schema| schema.rules.len()).sum();
         assert_eq!(transitions, [Kind::GatewayClass]);
         assert_eq!(evaluated, written - 1);
-        assert_eq!(evaluated, 27);
+        assert_eq!(evaluated, 28);
     }
 }

@@ -1,0 +1,77 @@
+//! Cheap proofs that a rule holds, for the rules that common objects meet.
+//!
+//! Several rules compare each entry of a list with each other: with 64 listeners that is thousands of steps of an
+//! interpreter. A shortcut only ever says "surely"; whatever it is not sure of goes to the interpreter.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+/// How to be sure, by the beginning of a rule.
+const SHORTCUTS: [(&str, fn(&Value) -> bool); 6] = [
+    ("self.all(l1, self.exists_one(l2, l1.name == l2.name))", |list| distinct(list, "name")),
+    ("self.all(l1, self.exists_one(l2, l1.port == l2.port && ", |list| distinct(list, "port")),
+    ("self.all(l1, !has(l1.port) || self.exists_one(l2, has(l2.port) && ", |list| distinct(list, "port")),
+    ("self.all(p1, self.all(p2, ", is_single),
+    ("self.all(p1, self.exists_one(p2, ", is_single),
+    ("(size(self.group) == 0 && self.kind == 'Service') ? has(self.port) : true", |reference| {
+        reference.get("port").is_some()
+    }),
+];
+
+/// The shortcut of a rule, if there is one.
+pub fn shortcut(source: &str) -> Option<fn(&Value) -> bool> {
+    SHORTCUTS.iter().find(|(start, _)| source.starts_with(start)).map(|(_, surely_holds)| *surely_holds)
+}
+
+/// Every entry has the field, and no two the same: none is like another.
+fn distinct(list: &Value, field: &str) -> bool {
+    let mut seen = BTreeSet::new();
+    let mut entries = list.as_array().into_iter().flatten();
+    entries.all(|entry| match &entry[field] {
+        Value::String(text) => seen.insert((0, text.as_str())),
+        Value::Number(number) => number.as_u64().is_some_and(|number| seen.insert((number, ""))),
+        _ => false,
+    })
+}
+
+/// One entry is like itself.
+fn is_single(list: &Value) -> bool {
+    list.as_array().is_some_and(|list| list.len() <= 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_shortcut_belongs_to_a_rule_of_the_schemas() {
+        let schemas = [
+            include_str!("../api/schemas/gateway.json"),
+            include_str!("../api/schemas/listenerset.json"),
+            include_str!("../api/schemas/tcproute.json"),
+        ];
+        for (start, _) in SHORTCUTS {
+            assert!(schemas.iter().any(|schema| schema.contains(start)), "no rule begins with {start}");
+        }
+    }
+
+    #[test]
+    fn a_shortcut_is_sure_only_of_what_holds() {
+        let unsure = [
+            (SHORTCUTS[0].0, json!([{ "name": "a" }, { "name": "a" }])),
+            (SHORTCUTS[1].0, json!([{ "port": 80, "protocol": "TCP" }, { "port": 80, "protocol": "UDP" }])),
+            (SHORTCUTS[1].0, json!([{ "port": 80 }, { "port": -1 }])),
+            (SHORTCUTS[2].0, json!([{ "port": 80 }, {}])),
+            (SHORTCUTS[3].0, json!([{ "name": "a" }, { "name": "b" }])),
+            (SHORTCUTS[5].0, json!({ "group": "", "kind": "Service", "name": "web" })),
+        ];
+        for (source, value) in unsure {
+            assert!(!shortcut(source).expect("a shortcut")(&value), "{source}: {value}");
+        }
+        assert!(shortcut(SHORTCUTS[1].0).expect("a shortcut")(&json!([{ "port": 80 }, { "port": 81 }])));
+        assert!(shortcut("self == oldSelf").is_none());
+    }
+}
