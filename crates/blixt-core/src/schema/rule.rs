@@ -8,7 +8,7 @@ use cel::{Context, Env, Program, Value as Cel};
 use serde_json::Value;
 
 use super::Failure;
-use super::shortcut::shortcut;
+use super::shortcut::{Shortcut, shortcut};
 
 /// A rule, and the fields that it speaks of.
 pub struct Rule {
@@ -16,7 +16,7 @@ pub struct Rule {
     path: Vec<String>,
     message: String,
     program: Program,
-    surely_holds: Option<fn(&Value) -> bool>,
+    surely_holds: Option<Shortcut>,
 }
 
 static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| {

@@ -7,8 +7,11 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+/// Says "surely", or nothing.
+pub type Shortcut = fn(&Value) -> bool;
+
 /// How to be sure, by the beginning of a rule.
-const SHORTCUTS: [(&str, fn(&Value) -> bool); 6] = [
+const SHORTCUTS: [(&str, Shortcut); 6] = [
     ("self.all(l1, self.exists_one(l2, l1.name == l2.name))", |list| distinct(list, "name")),
     ("self.all(l1, self.exists_one(l2, l1.port == l2.port && ", |list| distinct(list, "port")),
     ("self.all(l1, !has(l1.port) || self.exists_one(l2, has(l2.port) && ", |list| distinct(list, "port")),
@@ -20,7 +23,7 @@ const SHORTCUTS: [(&str, fn(&Value) -> bool); 6] = [
 ];
 
 /// The shortcut of a rule, if there is one.
-pub fn shortcut(source: &str) -> Option<fn(&Value) -> bool> {
+pub fn shortcut(source: &str) -> Option<Shortcut> {
     SHORTCUTS.iter().find(|(start, _)| source.starts_with(start)).map(|(_, surely_holds)| *surely_holds)
 }
 
