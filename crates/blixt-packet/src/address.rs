@@ -50,6 +50,15 @@ pub(crate) const fn mix(hash: u32, word: u32) -> u32 {
     mixed ^ (mixed >> 15)
 }
 
+/// Spreads every bit over all bits: clients take their ports one after another, and the high bits choose the slot.
+/// The finalizer of MurmurHash3 (Appleby, 2011).
+#[inline(always)]
+pub(crate) const fn avalanche(hash: u32) -> u32 {
+    let hash = (hash ^ (hash >> 16)).wrapping_mul(0x85eb_ca6b);
+    let hash = (hash ^ (hash >> 13)).wrapping_mul(0xc2b2_ae35);
+    hash ^ (hash >> 16)
+}
+
 impl Address for V4 {
     const ETHERTYPE: u16 = 0x0800;
     const ICMP: u8 = 1;
