@@ -9,33 +9,33 @@
 //! What is pinned works without this process, and belongs to one network namespace: see [`Instance`]. Nothing is decided
 //! here about frontends and backends.
 
-mod dataplane;
-mod instance;
+mod apply;
+mod attach;
 mod bpffs;
 mod capacity;
-mod object;
+mod cleanup;
+mod clsact;
+mod counters;
+mod cpu_table;
+mod dataplane;
+mod error;
+mod family;
+mod filter;
+mod flows;
+mod hook;
+pub mod host;
+mod instance;
 mod kernel_types;
 mod machine;
-mod hook;
-mod attach;
-mod pins;
-mod filter;
-mod clsact;
-mod apply;
-mod rings;
-mod read_back;
-mod row;
-mod counters;
-mod flows;
-mod cleanup;
 mod maps;
-mod family;
-mod table;
-mod cpu_table;
+mod object;
+mod pins;
 mod plain;
+mod read_back;
+mod rings;
+mod row;
 mod sys;
-mod error;
-pub mod host;
+mod table;
 
 pub use attach::Attachment;
 pub use capacity::Capacity;
