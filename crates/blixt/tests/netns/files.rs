@@ -1,6 +1,7 @@
 //! Files that are wrong, many, or replaced in odd ways.
 
 use std::fs;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use blixt_lab::{Family, Protocol, connect};
@@ -11,26 +12,35 @@ use crate::world::{Hook, World, at, until, vip};
 #[test]
 fn an_invalid_file_keeps_the_traffic_and_is_named_in_status() {
     let mut world = World::usual(Hook::Tc);
-    for broken in
-        ["kind: [", "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {ports: 7}\n", "\u{0}\u{1}"]
+    let good = world.manifests.files();
+    for name in
+        ["gateway-lab.yaml", "service-web.yaml", "slice-web-v4.yaml", "route-tcp-80.yaml", "class.yaml"]
     {
-        world.write_file("service-web.yaml", broken);
-        world.write_file("gateway-lab.yaml", broken);
-        until("status tells of the file", || world.status().to_string().contains("gateway-lab.yaml"));
-        for family in Family::ALL {
-            assert_eq!(world.dial(Protocol::Tcp, family, 10).answered(), 10, "{broken:?}");
+        let wrong_type =
+            good[name].replace("spec:", "spec: 7\nwas:").replace("endpoints:", "endpoints: 7\nwere:");
+        let half = good[name].split_at(good[name].len() / 2).0;
+        for broken in ["kind: [", "\u{0}\u{1}", &wrong_type, half] {
+            world.write_file(name, broken);
+            thread::sleep(SEEN);
+            for family in Family::ALL {
+                let tally = world.dial(Protocol::Tcp, family, 10);
+                assert_eq!(tally.answered(), 10, "{family:?}: {tally:?} with {name} as {broken:?}");
+            }
         }
+        world.write_file(name, "kind: [");
+        until("status tells of the file", || world.status().to_string().contains(name));
     }
     // A restart does not make it worse.
     world.process().kill().unwrap();
     world.start();
     assert_eq!(world.dial(Protocol::Tcp, Family::V4, 10).answered(), 10);
     // And when the files are good again, changes are followed again.
-    world.change(|manifests| manifests.remove(1));
-    world.write_file("service-web.yaml", &world.manifests.files()["service-web.yaml"]);
-    world.write_file("gateway-lab.yaml", &world.manifests.files()["gateway-lab.yaml"]);
+    world.manifests.remove(1);
+    for (name, content) in world.manifests.files() {
+        world.write_file(&name, &content);
+    }
     until("backend-1 gets nothing", || world.dial(Protocol::Tcp, Family::V4, 20).of("backend-1") == 0);
-    until("status has no problem left", || !world.status().to_string().contains("gateway-lab.yaml:"));
+    until("status has no problem left", || !world.status().to_string().contains("gateway-lab.yaml"));
 }
 
 #[test]
@@ -93,6 +103,8 @@ spec:
     assert_eq!(world.dial(Protocol::Tcp, Family::V4, 10).answered(), 10);
 }
 
+/// Long enough for a change to be seen, and for harm to be done.
+const SEEN: Duration = Duration::from_millis(400);
 /// A file that a tool writes once for everybody.
 const ROUTES: usize = 10_000;
 /// A Gateway has at most 64 listeners.

@@ -101,11 +101,11 @@ fn headers(from: IpAddr, to: IpAddr, oddity: Oddity) -> IpHeaders {
             };
             let mut extensions = Ipv6Extensions::default();
             if oddity == Oddity::Extensions {
-                // PadN over the whole of each: the smallest header there is, and one of 16 bytes.
+                // PadN fills the smallest header there is. Linux takes no longer padding, so an option of experiments
+                // (0x1e: skipped by whoever does not know it) fills one of 16 bytes.
                 let short = Ipv6RawExtHeader::new_raw(IpNumber::UDP, &[1, 4, 0, 0, 0, 0]).unwrap();
-                let long =
-                    Ipv6RawExtHeader::new_raw(IpNumber::UDP, &[1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
-                        .unwrap();
+                let long = [0x1e, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+                let long = Ipv6RawExtHeader::new_raw(IpNumber::UDP, &long).unwrap();
                 extensions.hop_by_hop_options = Some(short);
                 extensions.destination_options = Some(long);
             }

@@ -115,7 +115,7 @@ fn a_second_instance_in_the_same_namespace_is_refused() {
     let second = world.blixt(&["run", "--listen", "off", "-f", directory.to_str().unwrap()]);
     let words = String::from_utf8_lossy(&second.stderr);
     assert_eq!(second.status.code(), Some(3), "{words}");
-    assert!(words.contains("already"), "{words}");
+    assert!(words.contains("another Blixt") && words.contains("stop it first"), "{words}");
     assert_eq!(world.dial(Protocol::Tcp, Family::V4, 10).answered(), 10);
 }
 
