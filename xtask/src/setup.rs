@@ -6,7 +6,7 @@
 //!             └───────────────────────────────┘
 //! ```
 //!
-//! Deciding ([`plan`]) is pure; [`probe`] and [`install`] are the only hands.
+//! Deciding ([`plan()`]) is pure; [`probe`] and [`install`] are the only hands.
 
 mod install;
 mod machine;
