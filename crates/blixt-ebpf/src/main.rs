@@ -6,6 +6,7 @@
 
 mod bytes;
 mod maps;
+mod parts;
 mod state;
 mod tc;
 mod xdp;
@@ -14,10 +15,12 @@ use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action};
 use aya_ebpf::helpers::generated::{bpf_redirect, bpf_redirect_neigh};
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
-use blixt_packet::abi::DEVICE_XDP_TARGET;
-use blixt_packet::{DropReason, Rooms, Verdict, forward_in, leave_in};
+use blixt_packet::abi::{DEVICE_XDP_TARGET, V4, V6};
+use blixt_packet::address::Address;
+use blixt_packet::neighbour::{ARP, arp};
+use blixt_packet::{DropReason, Verdict, enter, ethertype, exit};
 
-use crate::maps::ROOMS;
+use crate::parts::{TcParts, XdpParts};
 use crate::state::{Maps, count_drop, device};
 use crate::tc::Skb;
 use crate::xdp::XdpFrame;
@@ -25,41 +28,43 @@ use crate::xdp::XdpFrame;
 /// Every packet that comes in by a device.
 #[classifier]
 pub fn blixt_ingress(ctx: TcContext) -> i32 {
-    let Some(rooms) = rooms() else {
-        return TC_ACT_UNSPEC;
-    };
-    let mut skb = Skb::new(&ctx);
+    let context = ctx.skb.skb;
+    let mut skb = Skb::gathered(context);
     let ifindex = skb.ifindex();
-    tc_action(forward_in(&mut skb, &Maps::new(&ctx, ifindex), rooms), ifindex)
+    let verdict = match ethertype(&skb) {
+        V4::ETHERTYPE => enter::<V4>(&mut TcParts(context)),
+        V6::ETHERTYPE => enter::<V6>(&mut TcParts(context)),
+        ARP => arp(&mut skb, &Maps::new(context.cast(), ifindex)),
+        _ => Verdict::Pass,
+    };
+    tc_action(verdict, ifindex)
 }
 
 /// Every packet that leaves by a device; only needed for backends on this machine.
 #[classifier]
 pub fn blixt_egress(ctx: TcContext) -> i32 {
-    let Some(rooms) = rooms() else {
-        return TC_ACT_UNSPEC;
+    let context = ctx.skb.skb;
+    let skb = Skb::gathered(context);
+    let verdict = match ethertype(&skb) {
+        V4::ETHERTYPE => exit::<V4>(&mut TcParts(context)),
+        V6::ETHERTYPE => exit::<V6>(&mut TcParts(context)),
+        _ => Verdict::Pass,
     };
-    let mut skb = Skb::new(&ctx);
-    let ifindex = skb.ifindex();
-    tc_action(leave_in(&mut skb, &Maps::new(&ctx, ifindex), rooms), ifindex)
+    tc_action(verdict, skb.ifindex())
 }
 
 /// Every frame that comes in by a device, before the kernel makes anything of it.
 #[xdp]
 pub fn blixt_xdp(ctx: XdpContext) -> u32 {
-    let Some(rooms) = rooms() else {
-        return xdp_action::XDP_PASS;
-    };
-    let mut frame = XdpFrame::new(&ctx);
+    let mut frame = XdpFrame::new(ctx.ctx);
     let ifindex = frame.ifindex();
-    xdp_action(forward_in(&mut frame, &Maps::new(&ctx, ifindex), rooms), ifindex)
-}
-
-/// This CPU's room for the packet at hand. Programs of one CPU run one after another.
-#[inline(always)]
-fn rooms<'a>() -> Option<&'a mut Rooms> {
-    // SAFETY: the element is this CPU's own and outlives the program; it is taken once in a run.
-    ROOMS.get_ptr_mut(0).map(|rooms| unsafe { &mut *rooms })
+    let verdict = match ethertype(&frame) {
+        V4::ETHERTYPE => enter::<V4>(&mut XdpParts(ctx.ctx)),
+        V6::ETHERTYPE => enter::<V6>(&mut XdpParts(ctx.ctx)),
+        ARP => arp(&mut frame, &Maps::new(ctx.ctx.cast(), ifindex)),
+        _ => Verdict::Pass,
+    };
+    xdp_action(verdict, ifindex)
 }
 
 #[inline(always)]

@@ -4,7 +4,6 @@
 
 mod kernel;
 
-use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use blixt_packet::DropReason;
@@ -15,6 +14,7 @@ use blixt_packet::abi::{
 use blixt_packet::address::Address;
 use blixt_packet::state::{Added, Entry, Route, Socket, State};
 use core::ffi::c_void;
+use core::mem::{MaybeUninit, size_of};
 
 use crate::maps::{
     ADDRESSES_V4, ADDRESSES_V6, ANSWERS, BACKEND_COUNTERS_V4, BACKEND_COUNTERS_V6, BACKENDS_V4, BACKENDS_V6,
@@ -35,8 +35,8 @@ pub struct Maps {
 impl Maps {
     /// The maps, for a packet that came in (or leaves) by the device `ifindex`.
     #[inline(always)]
-    pub fn new(ctx: &impl EbpfContext, ifindex: u32) -> Self {
-        Self { ctx: ctx.as_ptr(), ifindex }
+    pub fn new(ctx: *mut c_void, ifindex: u32) -> Self {
+        Self { ctx, ifindex }
     }
 }
 
@@ -73,8 +73,17 @@ impl<A: Address> Entry<A> for MapEntry<A> {
     #[inline(always)]
     fn read(&self) -> Flow<A> {
         // SAFETY: a value that was looked up stays readable while the program runs. Another CPU may write it meanwhile:
-        // every word by itself is whole, and a torn flow costs that one packet.
-        unsafe { *self.0 }
+        // every word by itself is whole, and a torn flow costs that one packet. All words of a flow are plain numbers, and
+        // it is whole double words. Read as one value it would be copied by a loop over bytes.
+        unsafe {
+            let mut flow = MaybeUninit::<Flow<A>>::uninit();
+            let to = flow.as_mut_ptr().cast::<u64>();
+            let from = self.0.cast::<u64>();
+            for word in 0..size_of::<Flow<A>>() / size_of::<u64>() {
+                to.add(word).write(from.add(word).read_volatile());
+            }
+            flow.assume_init()
+        }
     }
 
     #[inline(always)]

@@ -5,7 +5,6 @@ use aya_ebpf::helpers::generated::{
     bpf_csum_diff, bpf_l4_csum_replace, bpf_probe_read_kernel, bpf_skb_adjust_room, bpf_skb_change_tail,
     bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_vlan_pop, bpf_skb_vlan_push,
 };
-use aya_ebpf::programs::TcContext;
 use blixt_packet::DropReason;
 use blixt_packet::abi::Link;
 use blixt_packet::checksum::Delta;
@@ -35,10 +34,18 @@ pub struct Skb {
 }
 
 impl Skb {
+    /// The packet of a program's run.
+    #[inline(always)]
+    pub fn new(skb: *mut __sk_buff) -> Self {
+        let mut skb = Self { skb, bytes: Bytes::EMPTY };
+        skb.find();
+        skb
+    }
+
     /// The packet of a program's run, its headers in one piece.
     #[inline(always)]
-    pub fn new(ctx: &TcContext) -> Self {
-        let mut skb = Self { skb: ctx.skb.skb, bytes: Bytes::new(ctx.data(), ctx.data_end()) };
+    pub fn gathered(skb: *mut __sk_buff) -> Self {
+        let mut skb = Self::new(skb);
         let len = skb.field(|skb| skb.len);
         let is_v6 = skb.field(|skb| skb.protocol) == 0x86dd_u16.to_be() as u32;
         let headers = if is_v6 { HEADERS_V6 } else { HEADERS_V4 };

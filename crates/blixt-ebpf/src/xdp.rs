@@ -4,7 +4,6 @@ use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::{
     bpf_csum_diff, bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_load_bytes,
 };
-use aya_ebpf::programs::XdpContext;
 use blixt_packet::DropReason;
 use blixt_packet::abi::Link;
 use blixt_packet::checksum::Delta;
@@ -30,8 +29,10 @@ pub struct XdpFrame {
 impl XdpFrame {
     /// The frame of a program's run.
     #[inline(always)]
-    pub fn new(ctx: &XdpContext) -> Self {
-        Self { ctx: ctx.ctx, bytes: Bytes::new(ctx.data(), ctx.data_end()) }
+    pub fn new(ctx: *mut xdp_md) -> Self {
+        let mut frame = Self { ctx, bytes: Bytes::EMPTY };
+        frame.find();
+        frame
     }
 
     /// Index of the device that it came in by.

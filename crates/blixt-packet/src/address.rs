@@ -69,6 +69,7 @@ impl Address for V4 {
         let words: [u32; 5] = pkt.words(headers.network)?;
         headers.key.source = Self([words[3]]);
         headers.key.destination = Self([words[4]]);
+        headers.transport = headers.network + 20;
         let [version, _, total_high, total_low] = words[0].to_ne_bytes();
         let [_, _, offset_high, offset_low] = words[1].to_ne_bytes();
         let [hops, protocol, _, _] = words[2].to_ne_bytes();
@@ -80,7 +81,6 @@ impl Address for V4 {
             return Err(DropReason::BadLength);
         }
         let mut sum = Delta::default().add_all(words);
-        headers.transport = headers.network + 20;
         if length > 20 {
             for option in 0..MAX_OPTION_WORDS {
                 if 20 + option * 4 >= length {
@@ -177,6 +177,7 @@ impl Address for V6 {
         let [first, second, s0, s1, s2, s3, d0, d1, d2, d3]: [u32; 10] = pkt.words(headers.network)?;
         headers.key.source = Self([s0, s1, s2, s3]);
         headers.key.destination = Self([d0, d1, d2, d3]);
+        headers.transport = headers.network + 40;
         let [length_high, length_low, next, hops] = second.to_ne_bytes();
         headers.hops = hops;
         if first.to_ne_bytes()[0] >> 4 != 6 {
@@ -189,7 +190,6 @@ impl Address for V6 {
             return Err(DropReason::Truncated);
         }
         headers.key.protocol = next as u32;
-        headers.transport = headers.network + 40;
         if matches!(next, TCP | UDP | Self::ICMP) {
             return Ok(());
         }

@@ -17,17 +17,19 @@ use crate::headers::{Headers, TCP};
 use crate::icmp::Icmp;
 use crate::packet::Packet;
 use crate::state::State;
-use crate::{DropReason, Refusal, Verdict};
+use crate::step::Step;
+use crate::{DropReason, Verdict};
 
 /// Tells the sender of a TCP or UDP packet that it is not sent on, where the reason is one to tell: a connection that
 /// nobody takes (RST, or "port unreachable"), or a packet that cannot go on (an ICMP error).
 #[inline(always)]
-pub fn answer<A: Icmp, P: Packet, S: State<A>>(
+pub(crate) fn answer<A: Icmp, P: Packet, S: State<A>>(
     pkt: &mut P,
     state: &S,
     headers: &Headers<A>,
-    refusal: &Refusal,
-) -> Verdict {
+    step: &Step,
+) -> Step {
+    let refusal = &step.refusal();
     let is_tcp = headers.protocol() == TCP;
     let made = match refusal.reason {
         DropReason::Refused | DropReason::BackendGone if is_tcp => {
@@ -39,8 +41,8 @@ pub fn answer<A: Icmp, P: Packet, S: State<A>>(
         reason => Err(reason),
     };
     match made {
-        Ok(()) => Verdict::Answer(Some(refusal.reason)),
-        Err(reason) => Verdict::Drop(reason),
+        Ok(()) => Verdict::Answer(Some(refusal.reason)).into(),
+        Err(reason) => Verdict::Drop(reason).into(),
     }
 }
 

@@ -1,39 +1,32 @@
 //! A packet without a flow: whose is it, and which connection does it begin?
 
-use crate::DropReason;
 use crate::abi::{Backend, BackendId, FLOW_REQUEST, FLOW_TO_STACK, Flow, Frontend, WAY_LOCAL, WAY_NAT};
 use crate::address::Address;
-use crate::headers::{Headers, RST, TCP};
+use crate::headers::{Headers, RST};
 use crate::room::Room;
 use crate::select::{choose, hash};
-use crate::source_port::{Reserved, reserve};
 use crate::state::{Route, Socket, State};
+use crate::step::Step;
+use crate::{DropReason, Verdict};
 
-/// Whose a packet without a flow is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Owner {
-    /// A frontend's: the connection is in the table.
-    Frontend,
-    /// Not ours.
-    Others,
-}
-
-/// Begins the connection of a packet: both of its halves are in the table afterwards.
+/// Says in the room's flow which connection a packet begins; it lacks a source port then.
 #[inline(always)]
-pub(crate) fn connect<A: Address, S: State<A>>(state: &S, room: &mut Room<A>) -> Result<Owner, DropReason> {
+pub(crate) fn connect<A: Address, S: State<A>>(state: &S, room: &mut Room<A>) -> Step {
     let headers = &room.headers;
     let key = &headers.key;
     if let Some(frontend) = state.frontend(&key.destination()) {
-        begin(state, room, &frontend)?;
-        return Ok(Owner::Frontend);
+        return match begin(state, room, &frontend) {
+            Ok(()) => Step::UNCLAIMED,
+            Err(reason) => reason.into(),
+        };
     }
     if state.address(&key.destination).is_some() {
-        return Err(DropReason::Refused);
+        return DropReason::Refused.into();
     }
     if state.is_endpoint(&key.source()) && is_stray(state, headers) {
-        return Err(DropReason::NoFlow);
+        return DropReason::NoFlow.into();
     }
-    Ok(Owner::Others)
+    Verdict::Pass.into()
 }
 
 /// A segment of a backend that this machine's stack would answer although it knows nothing of the connection: the flow
@@ -75,13 +68,9 @@ fn begin<A: Address, S: State<A>>(
             return Err(reason);
         }
     };
-    let is_new = headers.protocol() != TCP || headers.is_syn();
     room.flow = request(headers, id, &backend, state.now());
-    match reserve(state, room, is_new)? {
-        Reserved::New => state.count_connection(backend.route, id.slot()),
-        Reserved::Found => {}
-    }
-    state.set_flow(&room.headers.key, &room.flow)
+    room.attempts = 0;
+    Ok(())
 }
 
 /// The half from the client to the backend, with the client's own port.

@@ -11,6 +11,15 @@ macro_rules! reasons {
             /// All of them, in the order of their counters.
             pub const ALL: &[Self] = &[$(Self::$name,)+];
 
+            /// The one with this discriminant; a number that is none's is our own fault.
+            #[inline(always)]
+            pub const fn from_number(number: u8) -> Self {
+                match number {
+                    $(n if n == Self::$name as u8 => Self::$name,)+
+                    _ => Self::Internal,
+                }
+            }
+
             /// Its name in metrics and in `status`.
             pub const fn label(self) -> &'static str {
                 match self { $(Self::$name => $label,)+ }

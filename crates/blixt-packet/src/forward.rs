@@ -4,159 +4,154 @@
 
 use crate::abi::{BACKEND_DRAINING, Backend, Flow, V4, V6};
 use crate::address::Address;
-use crate::answer::answer;
-use crate::connect::{Owner, connect};
 use crate::flow::refresh;
 use crate::frame::Frame;
 use crate::headers::{Headers, TCP, UDP};
-use crate::icmp::{self, Icmp, pass_on};
+use crate::icmp::{self, Icmp};
 use crate::neighbour::{ARP, arp};
 use crate::packet::Packet;
+use crate::part::{self, Part, Parts};
 use crate::rewrite::rewrite;
 use crate::room::{Room, Rooms};
 use crate::select::living;
 use crate::send::{send, way_to_backend, way_to_client};
+use crate::source_port::ATTEMPTS;
 use crate::state::{Entry, State};
 use crate::step::Step;
 use crate::{DropReason, Refusal, Verdict, fragment};
 
 /// Decides about a packet that came in by a device, and changes it as the verdict says.
 pub fn forward<P: Packet, S: State<V4> + State<V6>>(pkt: &mut P, state: &S) -> Verdict {
-    forward_in(pkt, state, &mut Rooms::default())
+    match ethertype(pkt) {
+        V4::ETHERTYPE => enter::<V4>(&mut Here { pkt, state, room: Rooms::default().v4 }),
+        V6::ETHERTYPE => enter::<V6>(&mut Here { pkt, state, room: Rooms::default().v6 }),
+        ARP => arp(pkt, state),
+        _ => Verdict::Pass,
+    }
 }
 
 /// Decides about a packet that leaves by a device: only replies of backends on this machine are ours.
 pub fn leave<P: Packet, S: State<V4> + State<V6>>(pkt: &mut P, state: &S) -> Verdict {
-    leave_in(pkt, state, &mut Rooms::default())
-}
-
-/// [`forward`], with room that the caller has.
-#[inline(always)]
-pub fn forward_in<P: Packet, S: State<V4> + State<V6>>(pkt: &mut P, state: &S, rooms: &mut Rooms) -> Verdict {
-    let Ok(frame) = Frame::parse(pkt) else {
-        return Verdict::Pass;
-    };
-    match frame.ethertype {
-        V4::ETHERTYPE => {
-            rooms.v4.frame = frame;
-            enter(pkt, state, &mut rooms.v4)
-        }
-        V6::ETHERTYPE => {
-            rooms.v6.frame = frame;
-            enter(pkt, state, &mut rooms.v6)
-        }
-        ARP => arp(pkt, state, &frame),
+    match ethertype(pkt) {
+        V4::ETHERTYPE => exit::<V4>(&mut Here { pkt, state, room: Rooms::default().v4 }),
+        V6::ETHERTYPE => exit::<V6>(&mut Here { pkt, state, room: Rooms::default().v6 }),
         _ => Verdict::Pass,
     }
 }
 
-/// [`leave`], with room that the caller has.
+/// What a frame carries, host order; 0 if it is too short to say.
 #[inline(always)]
-pub fn leave_in<P: Packet, S: State<V4> + State<V6>>(pkt: &mut P, state: &S, rooms: &mut Rooms) -> Verdict {
-    let Ok(frame) = Frame::parse(pkt) else {
-        return Verdict::Pass;
-    };
-    match frame.ethertype {
-        V4::ETHERTYPE => {
-            rooms.v4.frame = frame;
-            exit(pkt, state, &mut rooms.v4)
-        }
-        V6::ETHERTYPE => {
-            rooms.v6.frame = frame;
-            exit(pkt, state, &mut rooms.v6)
-        }
-        _ => Verdict::Pass,
-    }
+pub fn ethertype<P: Packet>(pkt: &P) -> u16 {
+    Frame::parse(pkt).map_or(0, |frame| frame.ethertype)
 }
 
-/// What is rare is done in subprograms that stand beside each other, not within each other: a chain of calls has 512
-/// bytes of stack in all.
+/// The way of an IP packet that came in.
 #[inline(always)]
-fn enter<A: Icmp, P: Packet, S: State<A>>(pkt: &mut P, state: &S, room: &mut Room<A>) -> Verdict {
-    follow(pkt, state, room, false);
-    if room.step.is_unknown() {
-        begin(state, room);
-        if room.step.is_unknown() {
-            follow(pkt, state, room, true);
-            if room.step.is_unknown() {
-                // The flow was put into the table a moment ago, and is gone: so full is it.
-                return Verdict::Drop(DropReason::TableFull);
+pub fn enter<A>(parts: &mut impl Parts<A>) -> Verdict {
+    let mut step = parts.run(Part::Follow);
+    if step.is_unknown() {
+        step = begin(parts);
+    }
+    if step.is_control() {
+        step = parts.run(Part::Control);
+        if step.is_icmp_error() {
+            step = parts.run(Part::Translate);
+            if step.is_unknown() {
+                step = parts.run(Part::Carry);
             }
         }
+    } else if step.is_refused() {
+        step = parts.run(Part::Refuse);
     }
-    if room.step.is_control() {
-        control(pkt, state, room);
-        if room.step.is_icmp_error() {
-            pass_on::<A, P, S, false>(pkt, state, room);
-        }
-    } else if room.step.refusal().is_some() {
-        refuse(pkt, state, room);
-    }
-    room.step.verdict()
+    step.verdict()
 }
 
+/// The way of an IP packet that leaves.
 #[inline(always)]
-fn exit<A: Icmp, P: Packet, S: State<A>>(pkt: &mut P, state: &S, room: &mut Room<A>) -> Verdict {
-    translate_reply(pkt, state, room);
-    if room.step.is_icmp_error() {
-        pass_on::<A, P, S, true>(pkt, state, room);
+pub fn exit<A>(parts: &mut impl Parts<A>) -> Verdict {
+    let mut step = parts.run(Part::Leave);
+    if step.is_icmp_error() {
+        step = parts.run(Part::TranslateLeaving);
+        if step.is_unknown() {
+            step = parts.run(Part::CarryLeaving);
+        }
     }
-    room.step.verdict()
+    step.verdict()
 }
 
-/// Sends a packet of a known flow on. `is_new`: the flow was made for this very packet, whose headers are known.
-#[inline(never)]
-fn follow<A: Icmp, P: Packet, S: State<A>>(pkt: &mut P, state: &S, room: &mut Room<A>, is_new: bool) {
-    if !is_new && let Err(step) = admit(pkt, state, room) {
-        room.step = step;
-        return;
+/// Begins a connection, and sends its first packet on.
+#[inline(always)]
+fn begin<A>(parts: &mut impl Parts<A>) -> Step {
+    let mut step = parts.run(Part::Connect);
+    for _ in 0..=ATTEMPTS {
+        if !step.is_unclaimed() {
+            break;
+        }
+        step = parts.run(Part::Claim);
     }
-    room.step = match established(pkt, state, room, is_new) {
-        Ok(step) => step,
-        Err(refusal) => refusal.into(),
-    };
-}
-
-/// Begins the connection of a packet without a flow.
-#[inline(never)]
-fn begin<A: Address, S: State<A>>(state: &S, room: &mut Room<A>) {
-    room.step = match connect(state, room) {
-        Ok(Owner::Frontend) => Step::UNKNOWN,
-        Ok(Owner::Others) => Verdict::Pass.into(),
-        Err(reason) => reason.into(),
-    };
-}
-
-#[inline(never)]
-fn control<A: Icmp, P: Packet, S: State<A>>(pkt: &mut P, state: &S, room: &mut Room<A>) {
-    room.step = icmp::receive(pkt, state, &room.headers);
-}
-
-#[inline(never)]
-fn refuse<A: Icmp, P: Packet, S: State<A>>(pkt: &mut P, state: &S, room: &mut Room<A>) {
-    if let Some(refusal) = room.step.refusal() {
-        room.step = answer(pkt, state, &room.headers, &refusal).into();
+    if step.is_unknown() {
+        step = parts.run(Part::FollowNew);
+        if step.is_unknown() {
+            // The flow was put into the table a moment ago, and is gone: so full is it.
+            return Verdict::Drop(DropReason::TableFull).into();
+        }
     }
+    step
+}
+
+/// The parts as plain calls.
+struct Here<'a, A, P, S> {
+    pkt: &'a mut P,
+    state: &'a S,
+    room: Room<A>,
+}
+
+impl<A: Icmp, P: Packet, S: State<A>> Parts<A> for Here<'_, A, P, S> {
+    fn run(&mut self, part: Part) -> Step {
+        part::run(part, self.pkt, self.state, &mut self.room)
+    }
+}
+
+/// Sends a packet of a known flow on. An unknown step: it begins a connection, or is not ours.
+#[inline(always)]
+pub(crate) fn follow<A: Icmp, P: Packet, S: State<A>>(pkt: &mut P, state: &S, room: &mut Room<A>) -> Step {
+    match admit(pkt, state, room) {
+        Ok(()) => established(pkt, state, room, false).unwrap_or_else(Step::from),
+        Err(step) => step,
+    }
+}
+
+/// Sends a packet on whose flow was made for it, and whose headers are known.
+#[inline(always)]
+pub(crate) fn follow_new<A: Icmp, P: Packet, S: State<A>>(
+    pkt: &mut P,
+    state: &S,
+    room: &mut Room<A>,
+) -> Step {
+    established(pkt, state, room, true).unwrap_or_else(Step::from)
 }
 
 /// Translates a reply of a backend on this machine.
-#[inline(never)]
-fn translate_reply<A: Icmp, P: Packet, S: State<A>>(pkt: &mut P, state: &S, room: &mut Room<A>) {
-    room.step = match admit_leaving(pkt, state, room) {
+#[inline(always)]
+pub(crate) fn leave_reply<A: Icmp, P: Packet, S: State<A>>(
+    pkt: &mut P,
+    state: &S,
+    room: &mut Room<A>,
+) -> Step {
+    match admit_leaving(pkt, state, room) {
         Ok(()) => match leaving(pkt, state, room) {
             Ok(verdict) => verdict.into(),
             Err(reason) => Verdict::Drop(reason).into(),
         },
         Err(step) => step,
-    };
+    }
 }
 
 /// Reads the headers, and finds the ports of a part of a packet.
 #[inline(always)]
 fn admit<A: Icmp, P: Packet, S: State<A>>(pkt: &P, state: &S, room: &mut Room<A>) -> Result<(), Step> {
     let headers = &mut room.headers;
-    *headers = Headers::default();
-    if let Err(reason) = Headers::parse(pkt, &room.frame, headers) {
+    if let Err(reason) = Headers::parse(pkt, headers) {
         return Err(drop_ours(state, headers, reason).into());
     }
     match headers.protocol() {
@@ -228,8 +223,7 @@ fn admit_leaving<A: Icmp, P: Packet, S: State<A>>(
 ) -> Result<(), Step> {
     let others = Step::from(Verdict::Pass);
     let headers = &mut room.headers;
-    *headers = Headers::default();
-    Headers::parse(pkt, &room.frame, headers).map_err(|_| others)?;
+    Headers::parse(pkt, headers).map_err(|_| others)?;
     if headers.protocol() == A::ICMP {
         return Err(icmp::leave(pkt, headers));
     }
@@ -264,10 +258,9 @@ fn leaving<A: Icmp, P: Packet, S: State<A>>(
 #[inline(always)]
 fn drop_ours<A: Address, S: State<A>>(state: &S, headers: &Headers<A>, reason: DropReason) -> Verdict {
     let key = &headers.key;
-    if state.address(&key.destination).is_some() || state.frontend(&key.destination()).is_some() {
-        return Verdict::Drop(reason);
-    }
-    Verdict::Pass
+    let is_ours = headers.transport != 0
+        && (state.address(&key.destination).is_some() || state.frontend(&key.destination()).is_some());
+    if is_ours { Verdict::Drop(reason) } else { Verdict::Pass }
 }
 
 /// The packet is one of its flow: no new connection with an old tuple, and no datagram that must find a new backend.

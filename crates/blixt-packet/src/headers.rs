@@ -34,7 +34,7 @@ pub struct Headers<A> {
     pub total: u32,
     /// Offset of the IP header.
     pub network: usize,
-    /// Offset of the transport header, or of the first byte after the IP headers.
+    /// Offset of the transport header, or of the first byte after the IP headers. 0: the packet is too short for addresses.
     pub transport: usize,
     /// TTL or hop limit.
     pub hops: u8,
@@ -47,7 +47,7 @@ pub struct Headers<A> {
 /// Which part of a fragmented packet a packet is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Part {
-    /// Identification, 0 for a whole packet.
+    /// Identification; of a whole packet it says nothing.
     pub id: u32,
     /// Bytes of the original packet's payload in front of this part.
     pub offset: u32,
@@ -68,10 +68,17 @@ impl Part {
 }
 
 impl<A: Address> Headers<A> {
-    /// Reads the headers of the packet in a frame. Where it fails, `headers` holds what was read up to there: the
-    /// destination tells whether the packet would have been ours to drop.
+    /// Reads the headers of a packet. Where it fails, `headers` holds what was read up to there: the destination,
+    /// if there is a transport offset, tells whether the packet would have been ours to drop.
     #[inline(always)]
-    pub fn parse<P: Packet>(pkt: &P, frame: &Frame, headers: &mut Self) -> Result<(), DropReason> {
+    pub fn parse<P: Packet>(pkt: &P, headers: &mut Self) -> Result<(), DropReason> {
+        headers.transport = 0;
+        headers.key.ports = [0; 2];
+        headers.flags = 0;
+        // Field by field, as with all that is cleared for every packet: the compiler makes a loop over bytes of more.
+        headers.part.offset = 0;
+        headers.part.more = false;
+        let frame = Frame::parse(pkt)?;
         headers.link = frame.link;
         headers.mac = frame.source;
         headers.network = frame.network;

@@ -10,7 +10,7 @@ mod v4;
 mod v6;
 
 pub(crate) use embedded::Embedded;
-pub(crate) use error::pass_on;
+pub(crate) use error::{carry, translate};
 
 use crate::abi::FlowKey;
 use crate::address::Address;

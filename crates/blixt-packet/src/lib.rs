@@ -6,6 +6,8 @@ mod forward;
 mod room;
 mod step;
 
+pub mod part;
+
 pub mod packet;
 pub mod state;
 mod verdict;
@@ -32,6 +34,7 @@ pub mod abi;
 mod drop_reason;
 
 pub use drop_reason::DropReason;
-pub use forward::{forward, forward_in, leave, leave_in};
-pub use room::Rooms;
+pub use forward::{enter, ethertype, exit, forward, leave};
+pub use room::{Room, Rooms};
+pub use step::Step;
 pub use verdict::{Refusal, Verdict};

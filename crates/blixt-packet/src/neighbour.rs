@@ -17,8 +17,8 @@ pub const ARP: u16 = 0x0806;
 
 /// Answers an ARP request for an address that is ours to answer for.
 #[inline(always)]
-pub fn arp<P: Packet, S: State<V4>>(pkt: &mut P, state: &S, frame: &Frame) -> Verdict {
-    match reply(pkt, state, frame) {
+pub fn arp<P: Packet, S: State<V4>>(pkt: &mut P, state: &S) -> Verdict {
+    match reply(pkt, state) {
         Ok(true) => Verdict::Answer(None),
         Ok(false) => Verdict::Pass,
         Err(reason) => Verdict::Drop(reason),
@@ -26,8 +26,9 @@ pub fn arp<P: Packet, S: State<V4>>(pkt: &mut P, state: &S, frame: &Frame) -> Ve
 }
 
 /// False: the packet asks for nothing of ours.
-#[inline(never)]
-fn reply<P: Packet, S: State<V4>>(pkt: &mut P, state: &S, frame: &Frame) -> Result<bool, DropReason> {
+#[inline(always)]
+fn reply<P: Packet, S: State<V4>>(pkt: &mut P, state: &S) -> Result<bool, DropReason> {
+    let frame = Frame::parse(pkt)?;
     let Ok([kinds, operation, first, second, third, _, target]) = pkt.words::<7>(frame.network) else {
         return Ok(false);
     };

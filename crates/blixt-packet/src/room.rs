@@ -1,10 +1,9 @@
 //! Where the headers and the flow of the packet at hand are kept.
 //!
-//! In the kernel that is a map of its own and not the stack: a chain of calls has 512 bytes of that. It also makes the
-//! verifier forget by which of many ways a number was come by, so that it follows what comes next once.
+//! In the kernel that is a map of its own and not the stack: a chain of calls has 512 bytes of that, and the parts of a
+//! packet's way (see `part`) share nothing else.
 
 use crate::abi::{Flow, FlowKey, V4, V6};
-use crate::frame::Frame;
 use crate::headers::Headers;
 use crate::step::Step;
 
@@ -12,24 +11,26 @@ use crate::step::Step;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Rooms {
-    pub(crate) v4: Room<V4>,
-    pub(crate) v6: Room<V6>,
+    /// For a packet of IPv4.
+    pub v4: Room<V4>,
+    /// For a packet of IPv6.
+    pub v6: Room<V6>,
 }
 
 /// Room for one packet. What an earlier packet left in it says nothing.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Room<A> {
+pub struct Room<A> {
     /// What its headers say.
-    pub headers: Headers<A>,
+    pub(crate) headers: Headers<A>,
     /// Its flow.
-    pub flow: Flow<A>,
+    pub(crate) flow: Flow<A>,
     /// The other half of that, and the tuple of its packets.
-    pub opposite: Flow<A>,
+    pub(crate) opposite: Flow<A>,
     /// See `opposite`.
-    pub opposite_key: FlowKey<A>,
-    /// Its frame.
-    pub frame: Frame,
-    /// How far the last look at it came.
-    pub step: Step,
+    pub(crate) opposite_key: FlowKey<A>,
+    /// Source ports that were tried for it.
+    pub(crate) attempts: u32,
+    /// How far the last part of its way came.
+    pub(crate) step: Step,
 }

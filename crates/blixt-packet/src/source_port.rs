@@ -5,64 +5,63 @@
 
 use crate::DropReason;
 use crate::address::Address;
+use crate::headers::TCP;
 use crate::room::Room;
 use crate::select::hash;
 use crate::state::{Added, Entry, Socket, State};
+use crate::step::Step;
 
 /// Ports that are tried, the client's own included. With 9 of 10 ports of the range in use for one backend, 1
 /// connection in 30 finds none of 32.
-const ATTEMPTS: u32 = 33;
+pub(crate) const ATTEMPTS: u32 = 33;
 
-/// How a source port was come by.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Reserved {
+/// Tries the next source port for the room's flow. An unclaimed step: it is taken. An unknown one: both halves are in the
+/// table.
+#[inline(always)]
+pub(crate) fn claim<A: Address, S: State<A>>(state: &S, room: &mut Room<A>) -> Step {
+    let key = &room.headers.key;
+    // Only full NAT gives the packet another source, and may give it another port.
+    let is_nat = room.flow.source != key.source;
+    let attempt = room.attempts;
+    if attempt >= if is_nat { ATTEMPTS } else { 1 } {
+        return DropReason::PortsExhausted.into();
+    }
+    room.attempts = attempt + 1;
+    if attempt > 0 {
+        room.flow.ports[0] = candidate(state, hash(key), attempt);
+    }
+    match reserve(state, room, is_nat) {
+        Claim::New => {
+            let slot = room.flow.backend.slot();
+            if let Some(backend) = state.backend(slot) {
+                state.count_connection(backend.route, slot);
+            }
+        }
+        Claim::Found => {}
+        Claim::Taken => return Step::UNCLAIMED,
+        Claim::Full => return DropReason::TableFull.into(),
+    }
+    match state.set_flow(&room.headers.key, &room.flow) {
+        Ok(()) => Step::UNKNOWN,
+        Err(reason) => reason.into(),
+    }
+}
+
+/// How the place of the reply half was come by.
+enum Claim {
     /// Nobody had it.
     New,
     /// The other half of this very connection was still there.
     Found,
-}
-
-/// Puts the reply half of the flow into the table, and the port that it was given into the flow. `is_new`: the packet begins
-/// a connection, so that what is left of an older one with the same tuple is void.
-#[inline(never)]
-pub(crate) fn reserve<A: Address, S: State<A>>(
-    state: &S,
-    room: &mut Room<A>,
-    is_new: bool,
-) -> Result<Reserved, DropReason> {
-    let hash = hash(&room.headers.key);
-    // Only full NAT gives the packet another source, and may give it another port.
-    let is_nat = room.flow.source != room.headers.key.source;
-    let attempts = if is_nat { ATTEMPTS } else { 1 };
-    for attempt in 0..ATTEMPTS {
-        if attempt >= attempts {
-            break;
-        }
-        if attempt > 0 {
-            room.flow.ports[0] = candidate(state, hash, attempt);
-        }
-        match claim(state, room, is_nat, is_new) {
-            Claim::New => return Ok(Reserved::New),
-            Claim::Found(bits) => {
-                room.flow.state = bits;
-                return Ok(Reserved::Found);
-            }
-            Claim::Taken => {}
-            Claim::Full => return Err(DropReason::TableFull),
-        }
-    }
-    Err(DropReason::PortsExhausted)
-}
-
-enum Claim {
-    New,
-    Found(u8),
+    /// It is another connection's.
     Taken,
+    /// The table took no entry.
     Full,
 }
 
+/// Puts the reply half of the flow into the table, if its place is free.
 #[inline(always)]
-fn claim<A: Address, S: State<A>>(state: &S, room: &mut Room<A>, is_nat: bool, is_new: bool) -> Claim {
+fn reserve<A: Address, S: State<A>>(state: &S, room: &mut Room<A>, is_nat: bool) -> Claim {
     let key = &room.headers.key;
     room.opposite_key = room.flow.opposite_key(key.protocol);
     room.opposite = room.flow.opposite(key);
@@ -79,10 +78,13 @@ fn claim<A: Address, S: State<A>>(state: &S, room: &mut Room<A>, is_nat: bool, i
     };
     let there = entry.read();
     let is_ours = there.says_the_same(&room.opposite);
+    // What is left of an older connection with the same tuple is void.
+    let is_new = room.headers.protocol() != TCP || room.headers.is_syn();
     if is_ours && !(is_new && (there.is_closed() || there.backend != room.flow.backend)) {
         room.opposite.state = there.state;
         entry.write(&room.opposite);
-        return Claim::Found(there.state);
+        room.flow.state = there.state;
+        return Claim::Found;
     }
     if is_ours || there.is_over(key.protocol as u8, room.flow.seen, state) {
         entry.write(&room.opposite);

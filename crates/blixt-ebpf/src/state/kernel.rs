@@ -1,5 +1,6 @@
 //! Questions to the kernel: its routing table, its sockets. Never asked for an established flow that has a hop.
 
+use core::hint::black_box;
 use core::mem::size_of;
 
 use aya_ebpf::bindings::{bpf_fib_lookup as FibQuery, bpf_sock_tuple as SockTuple};
@@ -9,7 +10,7 @@ use blixt_packet::address::Address;
 use blixt_packet::headers::TCP;
 use blixt_packet::state::{Route, Socket};
 
-use super::{Maps, device};
+use super::{Aligned, Maps, device};
 
 /// Address families of the kernel.
 const AF_INET: u64 = 2;
@@ -36,7 +37,7 @@ const ANY_SIZE: u32 = u32::MAX;
 #[inline(always)]
 pub fn route<A: Address>(maps: &Maps, source: A, destination: A) -> Route {
     let mut frame = Frame::default();
-    match ask(maps, &source, &destination, &mut frame) {
+    match ask(maps, &Aligned(source), &Aligned(destination), &mut frame) {
         FIB_SUCCESS => Route::Hop(frame.hop()),
         FIB_NO_NEIGHBOUR => Route::Device(frame.ifindex),
         FIB_NOT_FORWARDED => Route::Local,
@@ -92,14 +93,15 @@ struct Query {
 
 /// The question takes 64 bytes of stack, which the fast path need not carry.
 #[inline(never)]
-fn ask<A: Address>(maps: &Maps, source: &A, destination: &A, frame: &mut Frame) -> i64 {
+fn ask<A: Address>(maps: &Maps, source: &Aligned<A>, destination: &Aligned<A>, frame: &mut Frame) -> i64 {
+    let zero = unknown_zero();
     let mut query = Query {
         family: if A::ETHERTYPE == V6::ETHERTYPE { AF_INET6 } else { AF_INET },
         ifindex: maps.ifindex as u64,
-        source: doubled(source.to_words()),
-        destination: doubled(destination.to_words()),
-        vlan: 0,
-        macs: [0; 3],
+        source: doubled(source.0.to_words()),
+        destination: doubled(destination.0.to_words()),
+        vlan: zero,
+        macs: [zero; 3],
     };
     // SAFETY: the context is the program's own, the query is initialised and as large as said.
     let answer = unsafe { bpf_fib_lookup(maps.ctx, (&raw mut query).cast(), size_of::<Query>() as i32, 0) };
@@ -109,6 +111,12 @@ fn ask<A: Address>(maps: &Maps, source: &A, destination: &A, frame: &mut Frame) 
 }
 
 const _: () = assert!(size_of::<Query>() == size_of::<FibQuery>());
+
+/// A zero that the compiler does not know: of many known ones it makes a loop over bytes.
+#[inline(always)]
+fn unknown_zero() -> u32 {
+    black_box(0)
+}
 
 /// The socket of this machine that would get a packet with this tuple.
 #[inline(always)]
@@ -127,11 +135,12 @@ fn look_up<A: Address>(maps: &Maps, key: &FlowKey<A>) -> u32 {
     let [destination, destination_rest] = doubled(key.destination.to_words());
     let [source_port, destination_port] = key.ports;
     let ports = source_port as u64 | (destination_port as u64) << 16;
+    let zero = unknown_zero() as u64;
     // `struct bpf_sock_tuple`: the addresses, then the ports.
     let (mut tuple, size) = if A::ETHERTYPE == V6::ETHERTYPE {
         ([source, source_rest, destination, destination_rest, ports], SOCK_TUPLE_V6)
     } else {
-        ([source | destination << 32, ports, 0, 0, 0], SOCK_TUPLE_V4)
+        ([source | destination << 32, ports, zero, zero, zero], SOCK_TUPLE_V4)
     };
     let tuple: *mut SockTuple = (&raw mut tuple).cast();
     if key.protocol == TCP as u32 {

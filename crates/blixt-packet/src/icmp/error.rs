@@ -1,7 +1,7 @@
 //! ICMP errors on their way to the client or to the backend.
 //!
-//! Two subprograms do it one after the other, each with the stack to itself: the first translates what the error carries,
-//! the second sends the error on.
+//! Two parts do it one after the other: the first translates what the error carries, the second sends the error on, to whom
+//! its flow leads: one that came in, or (`LEAVING`) one that a backend on this machine sends.
 
 use super::{Embedded, Icmp};
 use crate::abi::Flow;
@@ -15,26 +15,13 @@ use crate::state::{Entry, State};
 use crate::step::Step;
 use crate::{DropReason, Refusal, Verdict};
 
-/// Sends an error to whom its flow leads: one that came in, or (`LEAVING`) one that a backend on this machine sends.
-#[inline(always)]
-pub(crate) fn pass_on<A: Icmp, P: Packet, S: State<A>, const LEAVING: bool>(
-    pkt: &mut P,
-    state: &S,
-    room: &mut Room<A>,
-) {
-    translate::<A, P, S, LEAVING>(pkt, state, room);
-    if room.step.is_unknown() {
-        carry::<A, P, S, LEAVING>(pkt, state, room);
-    }
-}
-
 /// Translates the embedded packet, and says in the flow where the error goes. An unknown step: it is to be sent there.
-#[inline(never)]
-fn translate<A: Icmp, P: Packet, S: State<A>, const LEAVING: bool>(
+#[inline(always)]
+pub(crate) fn translate<A: Icmp, P: Packet, S: State<A>, const LEAVING: bool>(
     pkt: &mut P,
     state: &S,
     room: &mut Room<A>,
-) {
+) -> Step {
     pkt.gather();
     let headers = &room.headers;
     let found = Embedded::parse(pkt, headers).and_then(|embedded| {
@@ -46,30 +33,33 @@ fn translate<A: Icmp, P: Packet, S: State<A>, const LEAVING: bool>(
         Ok(found) => found,
         Err(reason) => {
             let is_ours = !LEAVING && state.address(&headers.key.destination).is_some();
-            room.step = if is_ours { Verdict::Drop(reason).into() } else { Verdict::Pass.into() };
-            return;
+            return if is_ours { Verdict::Drop(reason).into() } else { Verdict::Pass.into() };
         }
     };
     room.flow = entry.read();
     // Replies of a backend on this machine are translated where they leave, and so are its errors.
     let leaves = room.flow.is_to_stack() && !room.flow.is_request();
     if leaves != LEAVING {
-        room.step = Verdict::Pass.into();
-        return;
+        return Verdict::Pass.into();
     }
-    room.step = match rewrite(pkt, headers, &embedded, &mut room.flow) {
+    match rewrite(pkt, headers, &embedded, &mut room.flow) {
         Ok(()) => Step::UNKNOWN,
         Err(reason) => Verdict::Drop(reason).into(),
-    };
+    }
 }
 
-#[inline(never)]
-fn carry<A: Icmp, P: Packet, S: State<A>, const LEAVING: bool>(pkt: &mut P, state: &S, room: &mut Room<A>) {
-    room.step = match sent::<A, P, S, LEAVING>(pkt, state, room) {
+/// Sends the error on.
+#[inline(always)]
+pub(crate) fn carry<A: Icmp, P: Packet, S: State<A>, const LEAVING: bool>(
+    pkt: &mut P,
+    state: &S,
+    room: &mut Room<A>,
+) -> Step {
+    match sent::<A, P, S, LEAVING>(pkt, state, room) {
         Ok(verdict) => verdict.into(),
         // An error is never answered with an error.
         Err(refusal) => Verdict::Drop(refusal.reason).into(),
-    };
+    }
 }
 
 #[inline(always)]

@@ -24,7 +24,7 @@ pub(crate) fn solicited<P: Packet, S: State<V6>>(pkt: &mut P, state: &S, headers
 }
 
 /// False: the packet asks for nothing of ours, or is not valid (section 7.1.1) and the stack will ignore it as well.
-#[inline(never)]
+#[inline(always)]
 fn advertise<P: Packet, S: State<V6>>(
     pkt: &mut P,
     state: &S,
