@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use blixt_lab::{Family, Protocol, connect};
 
 use crate::manifests::{Listener, Manifests, Route};
-use crate::world::{Hook, World, at, until, vip};
+use crate::world::{Hook, World, at, until, until_within, vip};
 
 #[test]
 fn an_invalid_file_keeps_the_traffic_and_is_named_in_status() {
@@ -28,7 +28,7 @@ fn an_invalid_file_keeps_the_traffic_and_is_named_in_status() {
             }
         }
         world.write_file(name, "kind: [");
-        until("status tells of the file", || world.status().to_string().contains(name));
+        until("status tells of the file", || world.status()["problems"].to_string().contains(name));
     }
     // A restart does not make it worse.
     world.process().kill().unwrap();
@@ -40,7 +40,7 @@ fn an_invalid_file_keeps_the_traffic_and_is_named_in_status() {
         world.write_file(&name, &content);
     }
     until("backend-1 gets nothing", || world.dial(Protocol::Tcp, Family::V4, 20).of("backend-1") == 0);
-    until("status has no problem left", || !world.status().to_string().contains("gateway-lab.yaml"));
+    until("status has no problem left", || world.status()["problems"] == serde_json::json!([]));
 }
 
 #[test]
@@ -68,7 +68,10 @@ fn a_changed_file_is_in_force_within_a_second() {
 
 #[test]
 fn ten_thousand_routes_in_one_file_are_served_to_the_last() {
-    let world = World::with(Hook::Tc, Manifests::usual());
+    // The usual ones over IPv6 alone: the table of a family has room for 10 000 frontends.
+    let mut manifests = Manifests::usual();
+    manifests.gateways[0].addresses.retain(|address| address.is_ipv6());
+    let world = World::with(Hook::Tc, manifests);
     let mut yaml = String::new();
     for number in 0..ROUTES {
         let (gateway, port) = (number / PER_GATEWAY, 10_000 + number % PER_GATEWAY);
@@ -93,14 +96,19 @@ spec:
         format!("10.98.{}.{}", (gateways - 1) / 200, (gateways - 1) % 200 + 1).parse().unwrap(),
         10_000 + PER_GATEWAY as u16 - 1,
     );
-    until("the last of the routes serves", || connect(&world.lab.client, last).is_ok());
+    // Programs that were built for debugging read ten times as slowly.
+    until_within(Duration::from_secs(90), "the last of the routes serves", || {
+        connect(&world.lab.client, last).is_ok()
+    });
     let first = at("10.98.0.1".parse().unwrap(), 10_000);
     for _ in 0..5 {
         assert!(connect(&world.lab.client, last).is_ok() && connect(&world.lab.client, first).is_ok());
     }
     fs::remove_file(world.directory().join("many.yaml")).unwrap();
-    until("the last of the routes refuses", || connect(&world.lab.client, last).is_err());
-    assert_eq!(world.dial(Protocol::Tcp, Family::V4, 10).answered(), 10);
+    until_within(Duration::from_secs(90), "the last of the routes refuses", || {
+        connect(&world.lab.client, last).is_err()
+    });
+    assert_eq!(world.dial(Protocol::Tcp, Family::V6, 10).answered(), 10);
 }
 
 /// Long enough for a change to be seen, and for harm to be done.

@@ -37,6 +37,8 @@ pub struct World {
 
 /// Long enough for a machine that is busy with other things; nothing waits for it when all is well.
 pub const PATIENCE: Duration = Duration::from_secs(15);
+/// The verifier has the programs before it, on a machine that may be busy with other worlds.
+const START_PATIENCE: Duration = Duration::from_secs(60);
 /// The address that `blixt run` serves metrics and readiness at; each world has a loopback of its own.
 const METRICS: &str = "127.0.0.1:9641";
 /// Flows that a world's tables hold: enough for every test, and small.
@@ -87,7 +89,7 @@ impl World {
             .stdout(log.try_clone().unwrap())
             .stderr(log);
         self.process = Some(Process::start(&self.lab.balancer, &mut command).unwrap());
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + START_PATIENCE;
         while !self.is_ready() {
             let ended = self.process().ended().unwrap();
             assert!(ended.is_none(), "blixt run ended with {}:\n{}", ended.unwrap(), self.log());
@@ -232,10 +234,16 @@ pub fn at(address: std::net::IpAddr, port: u16) -> SocketAddr {
 
 /// Waits until something is so.
 #[track_caller]
-pub fn until(what: &str, mut so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+pub fn until(what: &str, so: impl FnMut() -> bool) {
+    until_within(PATIENCE, what, so);
+}
+
+/// Waits until something is so, with more patience.
+#[track_caller]
+pub fn until_within(patience: Duration, what: &str, mut so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + patience;
     while !so() {
-        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain: {what}");
+        assert!(Instant::now() < deadline, "waited {patience:?} in vain: {what}");
         thread::sleep(Duration::from_millis(10));
     }
 }
