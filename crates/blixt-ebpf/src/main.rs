@@ -15,13 +15,13 @@ use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action};
 use aya_ebpf::helpers::generated::{bpf_redirect, bpf_redirect_neigh};
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
-use blixt_packet::abi::{DEVICE_XDP_TARGET, V4, V6};
+use blixt_packet::abi::{V4, V6};
 use blixt_packet::address::Address;
 use blixt_packet::neighbour::{ARP, arp};
 use blixt_packet::{DropReason, Verdict, enter, ethertype, exit};
 
 use crate::parts::{TcParts, XdpParts};
-use crate::state::{Maps, count_drop, device};
+use crate::state::{Maps, count_drop};
 use crate::tc::Skb;
 use crate::xdp::XdpFrame;
 
@@ -92,14 +92,10 @@ fn xdp_action(verdict: Verdict, ifindex: u32) -> u32 {
     match verdict {
         Verdict::Pass | Verdict::Deliver => xdp_action::XDP_PASS,
         Verdict::Send(link) if link.ifindex() == ifindex => xdp_action::XDP_TX,
-        Verdict::Send(link)
-            if device(link.ifindex()).is_some_and(|device| device.flags & DEVICE_XDP_TARGET != 0) =>
-        {
-            // SAFETY: the helper takes numbers.
-            unsafe { bpf_redirect(link.ifindex(), 0) as u32 }
-        }
-        // XDP can neither ask for a neighbour nor send where no driver takes its frames.
-        Verdict::Send(_) | Verdict::Neighbour(_) => {
+        // SAFETY: the helper takes numbers.
+        Verdict::Send(link) => unsafe { bpf_redirect(link.ifindex(), 0) as u32 },
+        // The neighbour was known when the packet was first looked at.
+        Verdict::Neighbour(_) => {
             count_drop(DropReason::NoWay);
             xdp_action::XDP_DROP
         }

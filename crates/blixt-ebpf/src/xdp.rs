@@ -5,7 +5,7 @@ use aya_ebpf::helpers::generated::{
     bpf_csum_diff, bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_load_bytes,
 };
 use blixt_packet::DropReason;
-use blixt_packet::abi::Link;
+use blixt_packet::abi::{DEVICE_XDP_TARGET, Link};
 use blixt_packet::checksum::Delta;
 use blixt_packet::packet::{MAX_SUM, Packet};
 
@@ -67,6 +67,15 @@ impl XdpFrame {
 }
 
 impl Packet for XdpFrame {
+    const GOES_EVERYWHERE: bool = false;
+
+    #[inline(always)]
+    fn can_leave_by(&self, link: Link) -> bool {
+        let ifindex = link.ifindex();
+        ifindex == self.ifindex()
+            || device(ifindex).is_some_and(|device| device.flags & DEVICE_XDP_TARGET != 0)
+    }
+
     #[inline(always)]
     fn forget(&self, number: u32) -> u32 {
         forget(number)

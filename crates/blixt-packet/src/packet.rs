@@ -19,6 +19,9 @@ pub const MAX_SUM: usize = 512;
 pub trait Packet {
     /// A VLAN tag may stand in the bytes. TC finds it beside them.
     const HAS_TAGS: bool = true;
+    /// It can go wherever there is a way. XDP can neither hand a packet that it changed to the stack, where it would be looked
+    /// at once more, nor have a neighbour asked for: such a packet it leaves as it is to the TC program behind it.
+    const GOES_EVERYWHERE: bool = true;
 
     /// Bytes in the whole packet, those not yet cut into segments included.
     fn len(&self) -> usize;
@@ -30,6 +33,11 @@ pub trait Packet {
 
     /// The device that it came by (at egress: leaves by), with the VLAN whose tag was already taken off the bytes.
     fn link(&self) -> Link;
+
+    /// Without [`Packet::GOES_EVERYWHERE`]: it can leave by this link.
+    fn can_leave_by(&self, _link: Link) -> bool {
+        true
+    }
 
     /// It stands for several segments that the kernel cuts it into later: its length says nothing about the MTU.
     fn is_segmented(&self) -> bool;

@@ -32,6 +32,12 @@ impl Way {
     /// To this machine's own stack.
     pub const STACK: Self = Self::without_hop(Reach::Stack);
 
+    /// The packet can go this way from the hook that it is at.
+    #[inline(always)]
+    pub fn is_open<P: Packet>(&self, pkt: &P) -> bool {
+        P::GOES_EVERYWHERE || (self.reach == Reach::Hop && pkt.can_leave_by(self.hop.link))
+    }
+
     const fn without_hop(reach: Reach) -> Self {
         let hop = Hop { link: Link(0), deadline: 0, mtu: u32::MAX, destination: [0; 3], source: [0; 3] };
         Self { reach, hop }

@@ -4,7 +4,7 @@
 //! its flow leads: one that came in, or (`LEAVING`) one that a backend on this machine sends.
 
 use super::{Embedded, Icmp};
-use crate::abi::Flow;
+use crate::abi::{Backend, Flow};
 use crate::checksum::Delta;
 use crate::headers::Headers;
 use crate::packet::Packet;
@@ -42,6 +42,12 @@ pub(crate) fn translate<A: Icmp, P: Packet, S: State<A>, const LEAVING: bool>(
     if leaves != LEAVING {
         return Verdict::Pass.into();
     }
+    if !P::GOES_EVERYWHERE
+        && let Some(backend) = living(state, room.flow.backend)
+        && !way::<A, S, LEAVING>(state, &room.flow, &backend).is_open(pkt)
+    {
+        return Verdict::Pass.into();
+    }
     match rewrite(pkt, headers, &embedded, &mut room.flow) {
         Ok(()) => Step::UNKNOWN,
         Err(reason) => Verdict::Drop(reason).into(),
@@ -70,13 +76,7 @@ fn sent<A: Icmp, P: Packet, S: State<A>, const LEAVING: bool>(
 ) -> Result<Verdict, Refusal> {
     let flow = &room.flow;
     let backend = living(state, flow.backend).ok_or(DropReason::BackendGone)?;
-    let way = if LEAVING {
-        Way::STACK
-    } else if flow.is_request() {
-        way_to_backend(state, flow, &backend)
-    } else {
-        way_to_client(state, flow)
-    };
+    let way = way::<A, S, LEAVING>(state, flow, &backend);
     let verdict = send(pkt, &room.headers, flow, &way)?;
     if flow.is_request() {
         state.count_request(backend.route, room.headers.total);
@@ -84,6 +84,18 @@ fn sent<A: Icmp, P: Packet, S: State<A>, const LEAVING: bool>(
         state.count_reply(backend.route, room.headers.total);
     }
     Ok(verdict)
+}
+
+/// Where an error goes.
+#[inline(always)]
+fn way<A: Icmp, S: State<A>, const LEAVING: bool>(state: &S, flow: &Flow<A>, backend: &Backend<A>) -> Way {
+    if LEAVING {
+        Way::STACK
+    } else if flow.is_request() {
+        way_to_backend(state, flow, backend)
+    } else {
+        way_to_client(state, flow)
+    }
 }
 
 /// Translates the embedded packet, and the sum for what will be the error's own addresses: `flow` then says those. Its

@@ -76,7 +76,10 @@ fn an_error_from_the_way_to_the_backend_reaches_the_client_in_its_own_terms() {
         each(|net, protocol, kind, length| {
             let (outer, inner) = ways(net, way);
             let world = world(net, way, protocol);
-            let (verdict, sent) = world.backend_sends(&error(net.router, 60, kind, inner, protocol, length));
+            let error_in = error(net.router, 60, kind, inner, protocol, length);
+            let frame_in = frame(INNER_MAC, BACKEND_MAC, &error_in);
+            assert_eq!(world.xdp(BACKEND_SIDE, frame_in.clone()), (Verdict::Pass, frame_in));
+            let (verdict, sent) = world.backend_sends(&error_in);
             assert_eq!(verdict, Verdict::Send(Link::new(CLIENT_SIDE, 0)));
             let expected = error(net.router, 59, kind, outer, protocol, length);
             assert_eq!(sent, frame(CLIENT_MAC, OUR_MAC, &expected));

@@ -5,8 +5,10 @@ use std::net::IpAddr;
 use blixt_packet::abi::{BACKEND_GONE, BACKEND_SERVING, V4, V6, WAY_LOCAL, WAY_NAT, WAY_TRANSPARENT};
 use blixt_packet::{DropReason, Verdict};
 
-use crate::packets::{Net, Segment, TCP, UDP, ip, ip_with, nets, tcp, udp};
-use crate::world::{BACKEND_PORT, FRONTEND_PORT, Family, World};
+use crate::packets::{Net, Segment, TCP, UDP, frame, ip, ip_with, nets, tcp, udp};
+use crate::world::{
+    BACKEND_PORT, BACKEND_SIDE, CLIENT_MAC, CLIENT_SIDE, FRONTEND_PORT, Family, OUR_MAC, World,
+};
 
 const FIN: u8 = 1;
 const SYN: u8 = 2;
@@ -101,6 +103,24 @@ fn full_nat_there_and_back_is_the_identity() {
             assert_eq!(said(&there), (net.source, net.backend, [CLIENT_PORT, BACKEND_PORT], 63));
             let (_, back) = world.backend_sends(&make(net.backend, net.source, [BACKEND_PORT, CLIENT_PORT]));
             assert_eq!(said(&back), (net.frontend, net.client, [FRONTEND_PORT, CLIENT_PORT], 63));
+        }
+    }
+}
+
+#[test]
+fn what_xdp_cannot_send_is_left_as_it_is_to_the_program_behind_it() {
+    for net in nets() {
+        for way in [WAY_NAT, WAY_LOCAL] {
+            let world = World::new(way);
+            let packet = frame(OUR_MAC, CLIENT_MAC, &request(&net, SYN));
+            for _ in 0..2 {
+                assert_eq!(world.xdp(CLIENT_SIDE, packet.clone()), (Verdict::Pass, packet.clone()));
+            }
+            let (verdict, there) = world.forward(CLIENT_SIDE, packet.clone());
+            assert_ne!(verdict, Verdict::Pass);
+            assert_eq!(said(&there).1, net.backend);
+            let (verdict, _) = world.xdp(BACKEND_SIDE, packet.clone());
+            assert_eq!(verdict == Verdict::Pass, way == WAY_LOCAL);
         }
     }
 }

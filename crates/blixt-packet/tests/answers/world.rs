@@ -75,16 +75,21 @@ impl World {
     /// A frame that leaves towards the client.
     pub fn leaving(&self, ip: &[u8]) -> (Verdict, Vec<u8>) {
         let bytes = crate::packets::frame(CLIENT_MAC, OUR_MAC, ip);
-        let mut buffer = Buffer { bytes, ifindex: CLIENT_SIDE, is_partial: false };
+        let mut buffer: Buffer = Buffer { bytes, ifindex: CLIENT_SIDE, is_partial: false };
         let verdict = leave(&mut buffer, self);
         (verdict, buffer.bytes)
     }
 
     pub fn forward(&self, ifindex: u32, bytes: Vec<u8>) -> (Verdict, Vec<u8>) {
-        self.run(Buffer { bytes, ifindex, is_partial: false })
+        self.run(Buffer::<true> { bytes, ifindex, is_partial: false })
     }
 
-    pub fn run(&self, mut buffer: Buffer) -> (Verdict, Vec<u8>) {
+    /// What XDP does with a frame.
+    pub fn xdp(&self, ifindex: u32, bytes: Vec<u8>) -> (Verdict, Vec<u8>) {
+        self.run(Buffer::<false> { bytes, ifindex, is_partial: false })
+    }
+
+    pub fn run<const EVERYWHERE: bool>(&self, mut buffer: Buffer<EVERYWHERE>) -> (Verdict, Vec<u8>) {
         let verdict = forward(&mut buffer, self);
         (verdict, buffer.bytes)
     }
@@ -271,14 +276,20 @@ fn mac(bytes: [u8; 6]) -> [u16; 3] {
     [u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d]), u16::from_ne_bytes([e, f])]
 }
 
-/// A packet in a buffer.
-pub struct Buffer {
+/// A packet in a buffer. Not `EVERYWHERE`: as in XDP, it can leave by the device that it came by and by no other.
+pub struct Buffer<const EVERYWHERE: bool = true> {
     pub bytes: Vec<u8>,
     pub ifindex: u32,
     pub is_partial: bool,
 }
 
-impl Packet for Buffer {
+impl<const EVERYWHERE: bool> Packet for Buffer<EVERYWHERE> {
+    const GOES_EVERYWHERE: bool = EVERYWHERE;
+
+    fn can_leave_by(&self, link: Link) -> bool {
+        link.ifindex() == self.ifindex
+    }
+
     fn len(&self) -> usize {
         self.bytes.len()
     }
