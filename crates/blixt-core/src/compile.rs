@@ -16,7 +16,7 @@ use std::net::IpAddr;
 
 use crate::config::{Backend, Config, Endpoint, Frontend};
 use crate::host::Host;
-use crate::tables::{DeviceEntry, Family, FrontendEntry, Limits, Tables};
+use crate::tables::{DeviceEntry, Family, FrontendEntry, Limits, Ring, Tables};
 
 use backends::Members;
 pub use problem::Problem;
@@ -39,6 +39,15 @@ pub fn compile(config: &Config, host: &Host, previous: &Tables, limits: &Limits)
     tables.devices = devices(host, previous);
     tables.addresses = addresses(config, host, previous, limits, &mut problems);
     Compilation::new(tables, problems)
+}
+
+/// The same tables with the slots of their rings, where the Config and the machine still lead to them.
+pub fn with_slots(tables: &Tables, config: &Config, host: &Host, limits: &Limits) -> Tables {
+    let compiled = compile(config, host, tables, limits).tables;
+    let ring =
+        |id: &u32, ring: &Ring| compiled.rings.get(id).filter(|same| *same == ring).unwrap_or(ring).clone();
+    let rings = tables.rings.iter().map(|(id, known)| (*id, ring(id, known))).collect();
+    Tables { rings, ..tables.clone() }
 }
 
 /// Compiles some frontends: all of certain routes. Of the tables it makes only what belongs to them, but all backends:

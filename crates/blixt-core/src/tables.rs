@@ -149,7 +149,7 @@ pub struct Ring {
     pub hash: u64,
     /// How many slots.
     pub len: u32,
-    /// The slots, unless read back from the kernel.
+    /// The slots, unless read back from the kernel or forgotten since the maps hold them.
     pub slots: Option<Arc<[BackendId]>>,
 }
 
@@ -183,16 +183,27 @@ pub enum Op {
     SetAddress(IpAddr, Option<u32>),
 }
 
+impl Limits {
+    /// Room for so many frontends and backends of each family, and for all that goes with them.
+    pub const fn new(frontends: u32, backends: u32) -> Self {
+        let both = frontends.saturating_mul(2);
+        Self { frontends, backends, rings: both, routes: both, hops: backends, addresses: frontends }
+    }
+}
+
 impl Default for Limits {
     /// 10 000 frontends with up to 6 backends each on average, and room for all of them to change at once.
     fn default() -> Self {
-        Self {
-            frontends: 10_000,
-            backends: 65_535,
-            rings: 20_000,
-            routes: 20_000,
-            hops: 65_535,
-            addresses: 10_000,
+        Self::new(10_000, 65_535)
+    }
+}
+
+impl Tables {
+    /// Drops the slots of all rings, once the maps hold them: they are most of what the tables weigh, and a ring that
+    /// changes is computed anew.
+    pub fn forget_slots(&mut self) {
+        for ring in self.rings.values_mut() {
+            ring.slots = None;
         }
     }
 }

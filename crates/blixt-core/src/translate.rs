@@ -24,6 +24,7 @@ mod namespaces;
 mod programmed;
 mod refusal;
 mod route;
+mod touched;
 
 use std::collections::BTreeMap;
 
@@ -33,6 +34,8 @@ use crate::api::ObjectKey;
 use crate::config::{Config, Endpoint};
 use crate::snapshot::Snapshot;
 use crate::status::Statuses;
+
+pub use touched::{Touched, retranslate};
 
 /// What the data plane did with the frontends it was given. One that is missing here is not there yet.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -83,7 +86,9 @@ pub fn translate(snapshot: &Snapshot, report: Option<&Report>) -> Translation {
     conflict::mark_conflicts(&mut listeners);
     let claims = conflict::claim_endpoints(snapshot, &gateways, &mut listeners);
     let routes = attachment::attach(snapshot, &gateways, &sets, &mut listeners, &mut notes);
-    let backends = backend::Resolver::new(snapshot, &claims);
+    let is_frontend = |endpoint: &Endpoint| claims.listeners.contains_key(endpoint);
+    let own = endpoint::Own { is_frontend: &is_frontend, addresses: &claims.owned };
+    let backends = backend::Resolver::new(snapshot, own, endpoint::Slices::new(snapshot, |_, _| true));
     let resolved: Vec<backend::Resolved> = routes.iter().map(|route| backends.resolve(route.route)).collect();
     let config = frontend::config(&claims, &gateways, &listeners, &routes, &resolved);
     let programmed = programmed::Programmed::new(report);

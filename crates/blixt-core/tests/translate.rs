@@ -17,7 +17,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use blixt_core::api::{Kind, Listener, ObjectKey};
+use blixt_core::api::{EndpointSlice, Kind, Listener, Object, ObjectKey};
 use blixt_core::compile::compile;
 use blixt_core::config::{Backend, Config, Pool};
 use blixt_core::host::{Device, Host};
@@ -25,7 +25,7 @@ use blixt_core::manifest::{self, Content};
 use blixt_core::snapshot::Snapshot;
 use blixt_core::status::{Condition, ListenerStatus, Status};
 use blixt_core::tables::{BackendSlot, Limits, Tables};
-use blixt_core::translate::{FrontendReport, Report, Translation, translate};
+use blixt_core::translate::{FrontendReport, Report, Touched, Translation, retranslate, translate};
 
 const MACHINE: &str = "192.0.2.1 2001:db8::1";
 
@@ -103,6 +103,49 @@ fn the_order_of_documents_makes_no_difference() {
         let reversed = format!("{facts}---\n{}", documents.join("\n---\n"));
         assert_eq!(translated(&text).0, translated(&reversed).0, "{}", input.display());
     }
+}
+
+/// Endpoints change all the time: what they do not touch is not translated anew.
+#[test]
+fn retranslating_endpoints_is_translating_everything() {
+    let mut changes = 0;
+    for input in files("testdata", ".in.yaml") {
+        let text = fs::read_to_string(&input).expect("a golden file is readable");
+        let before = snapshot(&text).0;
+        let config = translate(&before, None).config;
+        for (key, slice) in &before.endpoint_slices {
+            let mut smaller = EndpointSlice::clone(slice);
+            smaller.spec.endpoints.pop();
+            let mut elsewhere = EndpointSlice::clone(slice);
+            elsewhere.metadata.labels.insert("kubernetes.io/service-name".into(), "elsewhere".into());
+            for after in [None, Some(smaller), Some(elsewhere)] {
+                let after = after.map(|slice| Object::EndpointSlice(Arc::new(slice)));
+                let mut touched = Touched::default();
+                touched.add(Some(&Object::EndpointSlice(slice.clone())), after.as_ref());
+                let mut snapshot = before.clone();
+                snapshot.remove(key);
+                after.into_iter().for_each(|object| snapshot.insert(object));
+                let Touched::Services(services) = touched else { panic!("a slice touches Services alone") };
+                let whole = translate(&snapshot, None).config;
+                assert_eq!(retranslate(&snapshot, &config, &services), whole, "{}: {key}", input.display());
+                changes += usize::from(whole != config);
+            }
+        }
+    }
+    assert!(changes >= 40, "only {changes} changes of slices changed a Config");
+}
+
+#[test]
+fn whatever_is_no_slice_touches_everything() {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/tcp.in.yaml"));
+    let snapshot = snapshot(&text.expect("the golden file is readable")).0;
+    let service = snapshot.services.values().next().expect("a Service").clone();
+    let mut touched = Touched::default();
+    assert!(touched.is_nothing());
+    touched.add(None, Some(&Object::Service(service)));
+    assert_eq!(touched, Touched::Everything);
+    touched.merge(Touched::default());
+    assert_eq!(touched, Touched::Everything);
 }
 
 /// The schema refuses such a Gateway in a file; where a schema of another version let it in, the rule still holds:

@@ -18,7 +18,7 @@ use crate::source::store::Store;
 pub fn check(args: CheckArgs) -> anyhow::Result<Exit> {
     let CheckArgs { files, output } = args;
     let mut store = load(&files);
-    store.snapshot.machine = somewhere();
+    store.snapshot_mut().machine = somewhere();
     let findings = findings(&store);
     let text = match output {
         CheckOutput::Text => findings.to_string(),

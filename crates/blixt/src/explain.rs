@@ -48,7 +48,8 @@ pub fn explain(args: ExplainArgs) -> anyhow::Result<Exit> {
 pub fn of_running(balancer: &Balancer, packet: &str) -> anyhow::Result<Explanation> {
     let tuple: Tuple = packet.parse()?;
     let memory = KernelFlows { dataplane: &balancer.dataplane };
-    Ok(explain_packet(&tuple, &balancer.tables, &balancer.config, &memory, Settings::DEFAULT))
+    let (tables, config) = balancer.compiled();
+    Ok(explain_packet(&tuple, &tables, config, &memory, Settings::DEFAULT))
 }
 
 /// Explains what a machine with one device and a way to every backend would do.
@@ -57,7 +58,7 @@ fn of_files(files: &[PathBuf], tuple: &Tuple) -> Explanation {
     for problem in store.problems() {
         tracing::warn!(%problem, "left out");
     }
-    store.snapshot.machine = check::somewhere();
+    store.snapshot_mut().machine = check::somewhere();
     let config = translate(&store.snapshot, None).config;
     let tables = compile(&config, &host(&config), &Tables::default(), &Limits::default()).tables;
     explain_packet(tuple, &tables, &config, &NoMemory, Settings::DEFAULT)

@@ -104,7 +104,8 @@ async fn follow(settings: Settings) -> anyhow::Result<Exit> {
     let machine = host::Watcher::start(&settings.node_name)?;
     let mut observations = machine.observations();
     let source = Source::open(&settings.files, &runtime_dir.memory())?;
-    let mut balancer = Balancer::new(settings, dataplane, machine, source, &runtime_dir)?;
+    let (told, mut statuses_told) = mpsc::channel(1);
+    let mut balancer = Balancer::new(settings, dataplane, machine, source, &runtime_dir, told)?;
     balancer.read_files(&Changes::all());
     let observation = current(&mut observations);
     balancer.observe(observation);
@@ -136,8 +137,9 @@ async fn follow(settings: Settings) -> anyhow::Result<Exit> {
                 let _ = reply.send(balancer.numbers());
             }
             () = sleep_until(statuses_due.unwrap_or_else(Instant::now).into()), if statuses_due.is_some() => {
-                balancer.tell_statuses();
+                balancer.work_statuses_out();
             }
+            Some(told) = statuses_told.recv() => balancer.take_statuses(told),
             _ = ticks.tick() => balancer.tick(),
         }
     };

@@ -18,6 +18,7 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 
+use blixt_core::translate::Touched;
 use jiff::Timestamp;
 
 use self::memory::Memory;
@@ -101,8 +102,8 @@ impl Source {
         self.reader.forget_all();
     }
 
-    /// Reads what changed. Says whether an object did.
-    pub fn refresh(&mut self, changes: &Changes) -> bool {
+    /// Reads what changed. Says which objects did.
+    pub fn refresh(&mut self, changes: &Changes) -> Touched {
         // Somebody wrote to what a link leads to: whose file that is, the fingerprints tell.
         let elsewhere =
             changes.files.iter().any(|file| !self.roots.iter().any(|root| file.starts_with(root)));
@@ -112,7 +113,7 @@ impl Source {
             self.read_files(changes)
         };
         if readings.is_empty() {
-            return false;
+            return Touched::default();
         }
         let Self { store, memory, .. } = self;
         let update = store.update(readings, Timestamp::now(), &mut |key| memory.recall(key));
@@ -123,7 +124,7 @@ impl Source {
                  make room in /run"
             );
         }
-        update.changed
+        update.touched
     }
 
     fn read_files(&mut self, changes: &Changes) -> BTreeMap<PathBuf, Reading> {

@@ -85,8 +85,7 @@ fn touched<'a>(
         && host.paths == last.host.paths
         && host.devices.keys().eq(last.host.devices.keys());
     let named = last.tables.hops.values().all(|hop| hop.next_hop.is_some())
-        && last.tables.routes.values().all(|route| route.name.is_some())
-        && last.tables.rings.values().all(|ring| ring.slots.is_some());
+        && last.tables.routes.values().all(|route| route.name.is_some());
     let short = last.problems.iter().any(Problem::is_shortage);
     let room = [Family::V4, Family::V6].into_iter().all(|family| {
         let of_family = config.frontends.keys().filter(|endpoint| Family::from(endpoint.address) == family);

@@ -5,7 +5,7 @@ use std::time::Instant;
 use blixt_packet::abi::BackendId;
 use proptest::prelude::*;
 
-use super::{Compilation, Last, Problem, compile, recompile};
+use super::{Compilation, Last, Problem, compile, recompile, with_slots};
 use crate::config::{Backend, Config, Endpoint, Forwarding, Frontend, Pool, Protocol, RouteName, Share};
 use crate::diff::diff;
 use crate::host::{Device, Host, Mac, Path};
@@ -279,6 +279,28 @@ fn one_change_among_ten_thousand_frontends_computes_one_ring() {
     };
     assert_eq!(second.rings.keys().filter(|id| !shared(id)).count(), 1);
     assert_eq!(ops.len(), 4, "the new ring, the frontend, the backend that went, the old ring: {ops:?}");
+}
+
+#[test]
+fn slots_that_the_maps_hold_are_forgotten_and_found_again() {
+    const BEFORE: &[(u32, &[u8])] = &[(1, &[1, 2])];
+    const AFTER: &[(u32, &[u8])] = &[(1, &[1, 2, 3])];
+    let names: Vec<(String, String)> =
+        (80..90).map(|port| (format!("10.99.0.1:{port}"), format!("web-{port}"))).collect();
+    let mut asked: Vec<Asked<'_>> = names.iter().map(|(to, name)| (&**to, &**name, BEFORE)).collect();
+    let (before, whole) = (config(&asked), compiled(&asked, &Tables::default()));
+    asked[9].2 = AFTER;
+    let after = config(&asked);
+    let mut forgotten = whole.clone();
+    forgotten.forget_slots();
+    let last = Last { config: &before, host: &host(), tables: &forgotten, problems: &[] };
+    let tables = recompile(&after, &host(), &last, &Limits::default()).tables;
+    let known = tables.rings.values().filter(|ring| ring.slots.is_some()).count();
+    assert_eq!((tables.rings.len(), known), (10, 1), "only the ring that changed is computed");
+    let found = with_slots(&forgotten, &before, &host(), &Limits::default());
+    for (id, ring) in &whole.rings {
+        assert_eq!(found.rings[id].slots, ring.slots);
+    }
 }
 
 proptest! {

@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Note;
 use super::attachment::AttachedRoute;
-use super::conflict::Claims;
-use super::endpoint::{Endpoints, Slices};
+use super::endpoint::{Endpoints, Own, Slices};
 use super::grant::Grants;
 use super::refusal::Refusal;
 use crate::api::{BackendRef, Kind, L4Route, ObjectKey, PortProtocol, Service, ServicePort};
@@ -16,7 +15,7 @@ use crate::tables::Family;
 /// Everything that backendRefs refer to.
 pub struct Resolver<'a> {
     snapshot: &'a Snapshot,
-    claims: &'a Claims,
+    own: Own<'a>,
     grants: Grants<'a>,
     slices: Slices<'a>,
 }
@@ -35,9 +34,9 @@ pub struct Resolved {
 }
 
 impl<'a> Resolver<'a> {
-    /// Of a Snapshot.
-    pub fn new(snapshot: &'a Snapshot, claims: &'a Claims) -> Self {
-        Self { snapshot, claims, grants: Grants::new(snapshot), slices: Slices::new(snapshot) }
+    /// Of a Snapshot and its slices.
+    pub fn new(snapshot: &'a Snapshot, own: Own<'a>, slices: Slices<'a>) -> Self {
+        Self { snapshot, own, grants: Grants::new(snapshot), slices }
     }
 
     /// `TCPRouteRule.backendRefs`: the share of an invalid one is refused, as its weight says.
@@ -71,7 +70,7 @@ impl<'a> Resolver<'a> {
         self.permitted(route, namespace, reference)?;
         let service = self.service(namespace, reference)?;
         let port = service_port(service, route, reference)?;
-        Ok(self.slices.endpoints(self.claims, (namespace, &reference.name), port, route.protocol))
+        Ok(self.slices.endpoints(self.own, (namespace, &reference.name), port, route.protocol))
     }
 
     /// `RouteReasonRefNotPermitted`: asked before existence, so that nothing is told about other namespaces.

@@ -1,10 +1,9 @@
 //! The endpoints of a Service: who takes connections, who only keeps them, who cannot be used.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::address;
-use super::conflict::Claims;
 use crate::api::{AddressType, EndpointConditions, EndpointSlice, ServicePort, SliceEndpoint};
 use crate::config::{Backend, Endpoint, Protocol};
 use crate::snapshot::Snapshot;
@@ -28,6 +27,15 @@ pub struct Endpoints {
     pub hints: Vec<String>,
 }
 
+/// What is Blixt's own, so that packets sent there would come back.
+#[derive(Clone, Copy)]
+pub struct Own<'a> {
+    /// Whether a listener claimed an endpoint.
+    pub is_frontend: &'a dyn Fn(&Endpoint) -> bool,
+    /// Addresses that Gateways hold and the machine does not have itself.
+    pub addresses: &'a BTreeSet<IpAddr>,
+}
+
 /// How an endpoint is to be treated.
 enum Phase {
     Ready,
@@ -36,11 +44,11 @@ enum Phase {
 }
 
 impl<'a> Slices<'a> {
-    /// Of a Snapshot.
-    pub fn new(snapshot: &'a Snapshot) -> Self {
+    /// Those of a Snapshot whose Service, by namespace and name, is `wanted`.
+    pub fn new(snapshot: &'a Snapshot, wanted: impl Fn(&str, &str) -> bool) -> Self {
         let mut slices: BTreeMap<(&str, &str), Vec<&EndpointSlice>> = BTreeMap::new();
         for (key, slice) in &snapshot.endpoint_slices {
-            if let Some(service) = slice.metadata.labels.get(SERVICE_NAME) {
+            if let Some(service) = service(slice).filter(|service| wanted(&key.namespace, service)) {
                 slices.entry((&key.namespace, service)).or_default().push(slice);
             }
         }
@@ -51,7 +59,7 @@ impl<'a> Slices<'a> {
     /// no other does.
     pub fn endpoints(
         &self,
-        claims: &Claims,
+        own: Own<'_>,
         (namespace, service): (&str, &str),
         port: &ServicePort,
         protocol: Protocol,
@@ -81,7 +89,7 @@ impl<'a> Slices<'a> {
                     Phase::NotReady => &mut found.draining,
                 };
                 for text in &endpoint.addresses {
-                    match backend_address(claims, slice.spec.address_type, text, number, protocol) {
+                    match backend_address(own, slice.spec.address_type, text, number, protocol) {
                         Ok(address) => list.push(backend(endpoint, address, number)),
                         Err(fault) => found
                             .refused
@@ -97,6 +105,11 @@ impl<'a> Slices<'a> {
         }
         found
     }
+}
+
+/// The name of the Service that a slice is of.
+pub fn service(slice: &EndpointSlice) -> Option<&str> {
+    slice.metadata.labels.get(SERVICE_NAME).map(String::as_str)
 }
 
 /// A slice names its ports as the Service does; the number is that of the target.
@@ -118,7 +131,7 @@ fn phase(conditions: EndpointConditions) -> Phase {
 
 /// An address that packets can be sent to: not one of this machine only, not one that leads back to Blixt.
 fn backend_address(
-    claims: &Claims,
+    own: Own<'_>,
     address_type: AddressType,
     text: &str,
     port: u16,
@@ -135,10 +148,10 @@ fn backend_address(
         return Err(format!("{fault}, which no packet from another machine can be sent to"));
     }
     let endpoint = Endpoint { address, port, protocol };
-    if claims.listeners.contains_key(&endpoint) {
+    if (own.is_frontend)(&endpoint) {
         return Err(format!("leads back to the balancer: {endpoint} is a frontend"));
     }
-    if claims.owned.contains(&address) {
+    if own.addresses.contains(&address) {
         return Err("is the address of a Gateway, where only Blixt answers".into());
     }
     Ok(address)

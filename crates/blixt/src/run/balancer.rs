@@ -9,16 +9,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use blixt_core::compile::{self, compile};
+use blixt_core::compile::{self, Last, compile, recompile};
 use blixt_core::config::Config;
 use blixt_core::diff::diff;
 use blixt_core::snapshot::Machine;
 use blixt_core::tables::{Op, Tables};
-use blixt_core::translate::{Note, Report, translate};
+use blixt_core::translate::{Note, Report, Touched, Translation, retranslate, translate};
 use blixt_loader::host::{
     Interest, Listening, Observation, Watcher, announce, announcements, listening_sockets,
 };
 use blixt_loader::{Counters, Dataplane};
+use tokio::sync::mpsc;
 
 use super::assigned;
 use super::devices::{Devices, needs_egress};
@@ -46,14 +47,14 @@ pub struct Balancer {
     pub(crate) dataplane: Dataplane,
     pub(crate) source: Source,
     pub(crate) devices: Devices,
-    /// What the maps hold.
+    /// What the maps hold, without the slots of rings.
     pub(crate) tables: Tables,
     /// What they should do.
-    pub(crate) config: Config,
+    pub(crate) config: Arc<Config>,
     pub(crate) observation: Option<Arc<Observation>>,
     pub(crate) compile_problems: Vec<compile::Problem>,
     pub(crate) notes: Vec<Note>,
-    pub(crate) report: Option<Report>,
+    pub(crate) report: Option<Arc<Report>>,
     pub(crate) book: Book,
     pub(crate) progress: Progress,
     machine: Watcher,
@@ -61,9 +62,27 @@ pub struct Balancer {
     assigned_file: PathBuf,
     listening: Listening,
     stale: Stale,
+    /// What the tables were compiled from; `None` where that is not known.
+    compiled: Option<Compiled>,
     /// The number of the interest that the Config has in the machine.
     interest: u64,
     statuses_marked: Option<(Instant, Instant)>,
+    /// Where statuses come back that were worked out beside the run loop.
+    told: mpsc::Sender<Told>,
+    /// The number of the newest of them, and whether it is still under way.
+    telling: (u64, bool),
+}
+
+/// Statuses that were worked out beside the run loop.
+pub struct Told {
+    number: u64,
+    translation: Translation,
+}
+
+/// What tables were compiled from.
+struct Compiled {
+    config: Arc<Config>,
+    observation: Arc<Observation>,
 }
 
 /// How far it has come.
@@ -85,7 +104,7 @@ pub(crate) struct Progress {
 /// What is to be looked at anew.
 #[derive(Debug, Default)]
 struct Stale {
-    config: bool,
+    objects: Touched,
     tables: bool,
     devices: bool,
     retry: bool,
@@ -99,6 +118,7 @@ impl Balancer {
         machine: Watcher,
         source: Source,
         runtime_dir: &RuntimeDir,
+        told: mpsc::Sender<Told>,
     ) -> anyhow::Result<Self> {
         let tables = dataplane.read_back()?;
         let devices = Devices::inheriting(&dataplane.attachments()?);
@@ -110,7 +130,7 @@ impl Balancer {
             source,
             devices,
             tables,
-            config: Config::default(),
+            config: Arc::default(),
             observation: None,
             compile_problems: Vec::new(),
             notes: Vec::new(),
@@ -130,11 +150,14 @@ impl Balancer {
             status_dir,
             assigned_file: runtime_dir.assigned(),
             listening: Listening::default(),
-            stale: Stale { config: true, tables: true, devices: true, retry: false },
+            stale: Stale { objects: Touched::Everything, tables: true, devices: true, retry: false },
+            compiled: None,
             interest: 0,
             statuses_marked: None,
+            told,
+            telling: (0, false),
         };
-        balancer.source.store_mut().snapshot.assigned = assigned::load(&balancer.assigned_file);
+        balancer.source.store_mut().snapshot_mut().assigned = assigned::load(&balancer.assigned_file);
         Ok(balancer)
     }
 
@@ -146,7 +169,7 @@ impl Balancer {
     /// Reads what changed.
     pub fn read_files(&mut self, changes: &Changes) {
         let problems = self.source.store().problems();
-        self.stale.config |= self.source.refresh(changes);
+        self.stale.objects.merge(self.source.refresh(changes));
         let now = self.source.store().problems();
         for problem in now.iter().filter(|problem| !problems.contains(problem)) {
             tracing::warn!(%problem, "the last good state stays");
@@ -172,10 +195,9 @@ impl Balancer {
             default_addresses: observation.primary.clone(),
             addresses: observation.host.addresses.clone(),
         };
-        let snapshot = &mut self.source.store_mut().snapshot;
-        if snapshot.machine != machine {
-            snapshot.machine = machine;
-            self.stale.config = true;
+        if self.source.store().snapshot.machine != machine {
+            self.source.store_mut().snapshot_mut().machine = machine;
+            self.stale.objects = Touched::Everything;
         }
         self.stale.tables = true;
         self.stale.devices = true;
@@ -185,8 +207,9 @@ impl Balancer {
     /// Does what there is to do, as far as it can be done now.
     pub fn converge(&mut self) {
         let Some(observation) = self.observation.clone() else { return };
-        if std::mem::take(&mut self.stale.config) {
-            self.translate();
+        let touched = std::mem::take(&mut self.stale.objects);
+        if !touched.is_nothing() {
+            self.translate(&touched);
         }
         if observation.followed < self.interest {
             return;
@@ -220,24 +243,46 @@ impl Balancer {
         );
     }
 
-    /// When statuses are to be told.
+    /// When statuses are to be worked out: not before those that are under way.
     pub fn statuses_due(&self) -> Option<Instant> {
-        self.statuses_marked.map(|(first, last)| (last + STATUS_DELAY).min(first + STATUS_LATEST))
+        let (_, under_way) = self.telling;
+        self.statuses_marked
+            .filter(|_| !under_way)
+            .map(|(first, last)| (last + STATUS_DELAY).min(first + STATUS_LATEST))
     }
 
-    /// Works out what to tell about every object, and tells it.
-    pub fn tell_statuses(&mut self) {
+    /// Has it worked out what to tell about every object, on another thread: the next change need not wait for it.
+    pub fn work_statuses_out(&mut self) {
         self.statuses_marked = None;
-        let snapshot = &self.source.store().snapshot;
-        let translation = translate(snapshot, self.report.as_ref());
+        let number = self.telling.0 + 1;
+        self.telling = (number, true);
+        let snapshot = Arc::clone(&self.source.store().snapshot);
+        let report = self.report.clone();
+        let told = self.told.clone();
+        tokio::task::spawn_blocking(move || {
+            let translation = translate(&snapshot, report.as_deref());
+            // Where nobody takes it the run loop has ended.
+            let _ = told.blocking_send(Told { number, translation });
+        });
+    }
+
+    /// Takes in what was worked out, unless something newer has been told since.
+    pub fn take_statuses(&mut self, told: Told) {
+        if (told.number, true) == self.telling {
+            self.telling.1 = false;
+            self.tell_statuses(told.translation);
+        }
+    }
+
+    fn tell_statuses(&mut self, translation: Translation) {
         self.notes = translation.notes;
         let changes = self.book.enter(translation.statuses, jiff::Timestamp::now());
         let assigned = assigned::of(&self.book);
-        if assigned != snapshot.assigned {
+        if assigned != self.source.store().snapshot.assigned {
             if let Err(error) = assigned::save(&self.assigned_file, &assigned) {
                 tracing::warn!(%error, "cannot remember the addresses of gateways; make room in /run");
             }
-            self.source.store_mut().snapshot.assigned = assigned;
+            self.source.store_mut().snapshot_mut().assigned = assigned;
         }
         for change in &changes.transitions {
             tracing::info!(
@@ -282,8 +327,11 @@ impl Balancer {
 
     /// Everything that `status` shows.
     pub fn view(&mut self) -> View {
-        if self.statuses_marked.is_some() {
-            self.tell_statuses();
+        let (number, under_way) = self.telling;
+        if self.statuses_marked.take().is_some() || under_way {
+            self.telling = (number + 1, false);
+            let translation = translate(&self.source.store().snapshot, self.report.as_deref());
+            self.tell_statuses(translation);
         }
         gather::view(self, &self.counters())
     }
@@ -293,29 +341,52 @@ impl Balancer {
         gather::numbers(self, &self.counters())
     }
 
+    /// What the maps hold, slots of rings included, and the Config that it was compiled from.
+    pub fn compiled(&self) -> (Tables, &Config) {
+        match &self.compiled {
+            Some(Compiled { config, observation }) => {
+                let limits = self.dataplane.capacity().limits;
+                (compile::with_slots(&self.tables, config, &observation.host, &limits), config)
+            }
+            None => (self.tables.clone(), &self.config),
+        }
+    }
+
     /// The data plane, to remove it.
     pub fn into_dataplane(self) -> Dataplane {
         self.dataplane
     }
 
-    fn translate(&mut self) {
-        let translation = translate(&self.source.store().snapshot, self.report.as_ref());
+    fn translate(&mut self, touched: &Touched) {
+        let snapshot = &self.source.store().snapshot;
+        let config = match touched {
+            Touched::Services(services) => retranslate(snapshot, &self.config, services),
+            Touched::Everything => translate(snapshot, self.report.as_deref()).config,
+        };
         self.mark_statuses();
-        if translation.config == self.config && self.progress.generation > 0 {
+        if config == *self.config && self.progress.generation > 0 {
             return;
         }
-        self.config = translation.config;
+        self.config = Arc::new(config);
         self.progress.generation += 1;
         self.stale.tables = true;
         self.interest = self.machine.follow(interest(&self.config));
     }
 
-    fn fill_tables(&mut self, observation: &Observation) {
+    fn fill_tables(&mut self, observation: &Arc<Observation>) {
         let began = Instant::now();
         let limits = self.dataplane.capacity().limits;
-        let compilation = compile(&self.config, &observation.host, &self.tables, &limits);
+        let host = &observation.host;
+        let mut compilation = match self.compiled.take() {
+            Some(Compiled { config, observation: last }) => {
+                let problems = &self.compile_problems;
+                let last = Last { config: &config, host: &last.host, tables: &self.tables, problems };
+                recompile(&self.config, host, &last, &limits)
+            }
+            None => compile(&self.config, host, &self.tables, &limits),
+        };
         let ops = diff(&self.tables, &compilation.tables);
-        self.compile_problems = compilation.problems;
+        self.compile_problems = std::mem::take(&mut compilation.problems);
         if !ops.is_empty() && !self.apply(&ops, began) {
             self.make_report();
             return;
@@ -331,7 +402,10 @@ impl Balancer {
         }
         // A removed local backend takes the egress programs along, an added one wants them.
         self.stale.devices |= needs_egress(&self.tables) != needs_egress(&compilation.tables);
+        compilation.tables.forget_slots();
         self.tables = compilation.tables;
+        self.compiled =
+            Some(Compiled { config: Arc::clone(&self.config), observation: Arc::clone(observation) });
         self.progress.applied_generation = self.progress.generation;
         self.progress.error = None;
         self.look_for_listeners();
@@ -370,8 +444,8 @@ impl Balancer {
             self.progress.error.as_deref(),
             &self.listening,
         );
-        if self.report.as_ref() != Some(&report) {
-            self.report = Some(report);
+        if self.report.as_deref() != Some(&report) {
+            self.report = Some(Arc::new(report));
             self.mark_statuses();
         }
     }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use blixt_core::api::{Kind, Object, ObjectKey};
 use blixt_core::manifest::{Content, Document, Problem};
 use blixt_core::snapshot::Snapshot;
+use blixt_core::translate::Touched;
 use jiff::Timestamp;
 
 use super::text_hash;
@@ -20,7 +21,7 @@ use super::text_hash;
 #[derive(Debug, Default)]
 pub struct Store {
     /// The last good state of every object. Facts about the machine are the run loop's to fill in.
-    pub snapshot: Snapshot,
+    pub snapshot: Arc<Snapshot>,
     known: BTreeMap<ObjectKey, Known>,
     files: BTreeMap<Arc<Path>, FileState>,
     /// Objects that more than one file defines, with the files whose definition is not the one in force.
@@ -58,8 +59,8 @@ pub enum Reading {
 /// What a change of files led to.
 #[derive(Debug, Default)]
 pub struct Update {
-    /// An object is different from before.
-    pub changed: bool,
+    /// Objects that are different from before.
+    pub touched: Touched,
     /// What to remember across restarts, in order.
     pub records: Vec<Record>,
 }
@@ -135,6 +136,11 @@ impl Store {
             files.entry(known.file.clone()).or_default().holds.insert(key.clone(), Hold::Stale);
         }
         Self { known, files, ..Self::default() }
+    }
+
+    /// The objects, to change them. Whoever holds them still keeps them as they were.
+    pub fn snapshot_mut(&mut self) -> &mut Snapshot {
+        Arc::make_mut(&mut self.snapshot)
     }
 
     /// Every file that was read, or that an object is remembered from.
@@ -335,8 +341,8 @@ impl Store {
             settled.put(text, key.clone(), known.clone());
         }
         if old.as_ref() != Some(&object) {
-            settled.changed = true;
-            self.snapshot.insert(object);
+            settled.touched.add(old.as_ref(), Some(&object));
+            self.snapshot_mut().insert(object);
         }
         self.known.insert(key, known);
     }
@@ -350,15 +356,15 @@ impl Store {
     ) {
         let Some(known) = self.known.get(&key) else { return };
         let held = self.files.get(&known.file).is_some_and(|state| state.holds.contains_key(&key));
-        let in_force = object_in_force(&self.snapshot, &key).is_some();
-        if held && !in_force {
+        let in_force = object_in_force(&self.snapshot, &key);
+        if held && in_force.is_none() {
             let created = known.created;
             if let Some(mut object) = recall(&key) {
                 let metadata = object.metadata_mut();
                 metadata.generation = known.generation;
                 metadata.creation_timestamp.get_or_insert_with(|| format!("{created:.6}"));
-                self.snapshot.insert(object);
-                settled.changed = true;
+                settled.touched.add(None, Some(&object));
+                self.snapshot_mut().insert(object);
                 return;
             }
         } else if held {
@@ -367,9 +373,9 @@ impl Store {
         if let Some(state) = self.files.get_mut(&known.file) {
             state.holds.remove(&key);
         }
-        self.snapshot.remove(&key);
+        self.snapshot_mut().remove(&key);
         self.known.remove(&key);
-        settled.changed |= in_force;
+        settled.touched.add(in_force.as_ref(), None);
         settled.records.push(Record::Remove(key));
     }
 
@@ -433,7 +439,7 @@ type SharedDocument = (Arc<str>, Vec<(ObjectKey, Known)>);
 /// What came of settling, with the objects of one document in one record.
 #[derive(Default)]
 struct Settled {
-    changed: bool,
+    touched: Touched,
     records: Vec<Record>,
     /// By the address of the shared text: the items of one `List` share it.
     documents: BTreeMap<usize, SharedDocument>,
@@ -450,7 +456,7 @@ impl Settled {
         let put =
             |(text, objects): (Arc<str>, Vec<(ObjectKey, Known)>)| Record::Put(text.to_string(), objects);
         records.extend(self.documents.into_values().map(put));
-        Update { changed: self.changed, records }
+        Update { touched: self.touched, records }
     }
 }
 

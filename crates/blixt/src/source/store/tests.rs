@@ -64,7 +64,7 @@ impl World {
                 Record::Remove(key) => drop(self.remembered.remove(&key)),
             }
         }
-        update.changed
+        !update.touched.is_nothing()
     }
 
     fn restart(&mut self) {
