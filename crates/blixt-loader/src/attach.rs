@@ -19,7 +19,7 @@ use crate::pins::{self, LinkPin, Slot};
 pub struct Attachment {
     /// Index of the device.
     pub ifindex: u32,
-    /// How packets that come in are seen; `None` if only the egress is hooked.
+    /// How packets that come in are seen first (XDP has TC behind it); `None` if only the egress is hooked.
     pub ingress: Option<Mode>,
     /// Packets that leave are seen too.
     pub egress: bool,
@@ -66,11 +66,20 @@ pub(crate) fn attach(
             failure.unwrap_or_else(|| attach_error(ifindex, "any hook")(libc_error(libc::EOPNOTSUPP)))
         );
     };
+    // XDP leaves what it cannot send to TC.
+    if mode != Mode::Tc {
+        filter |= place(ebpf, directories, ifindex, &device, Slot::In(Mode::Tc), by_filter)?;
+    }
     if egress {
         filter |= place(ebpf, directories, ifindex, &device, Slot::Egress, by_filter)?;
     }
     for slot in Slot::ALL {
-        if slot != Slot::In(mode) && !(egress && slot == Slot::Egress) {
+        let stays = match slot {
+            Slot::In(Mode::Tc) => true,
+            Slot::In(other) => other == mode,
+            Slot::Egress => egress,
+        };
+        if !stays {
             displace(directories, ifindex, slot)?;
         }
     }
@@ -92,6 +101,8 @@ pub(crate) fn attachments(directories: &Directories) -> Result<Vec<Attachment>, 
             all.len() - 1
         });
         match slot {
+            // TC is there beside XDP as well.
+            Slot::In(Mode::Tc) => all[at].ingress = all[at].ingress.or(Some(Mode::Tc)),
             Slot::In(mode) => all[at].ingress = Some(mode),
             Slot::Egress => all[at].egress = true,
         }

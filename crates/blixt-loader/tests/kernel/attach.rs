@@ -29,7 +29,7 @@ fn a_virtual_device_is_hooked_by_tc_unless_xdp_is_wished() {
 
         let attachment = dataplane.attach(left, Hook::Xdp, true).unwrap();
         assert_eq!(attachment, Attachment { ingress: Some(Mode::XdpNative), egress: true, ..tc.clone() });
-        assert_eq!((programs(WIRE.0, TcAttachType::Ingress), programs(WIRE.0, TcAttachType::Egress)), (0, 1));
+        assert_eq!((programs(WIRE.0, TcAttachType::Ingress), programs(WIRE.0, TcAttachType::Egress)), (1, 1));
         assert_eq!(dataplane.attachments().unwrap(), [attachment]);
 
         dataplane.attach(left, Hook::Tc, false).unwrap();
