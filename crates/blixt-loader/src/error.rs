@@ -83,7 +83,7 @@ pub enum Error {
     },
     /// Memory for maps was refused.
     #[error(
-        "the kernel gives no memory for map {map}: lower the sizes (`--max-flows`), or raise the memory limit (`ulimit -l`, or that of the cgroup)"
+        "the kernel gives no memory for map {map}: lower the sizes (`--flows`), or raise the memory limit (`ulimit -l`, or that of the cgroup)"
     )]
     NoMemory {
         /// The map.
@@ -201,12 +201,8 @@ fn holder(pid: Option<u32>) -> String {
 /// The flag that sets the size of a map.
 fn flag(map: &str) -> &'static str {
     match map.trim_end_matches("_V4").trim_end_matches("_V6") {
-        "FRONTENDS" => "`--max-frontends`",
-        "BACKENDS" | "BACKEND_COUNTERS" | "ENDPOINTS" => "`--max-backends`",
-        "RINGS" | "RING_HASHES" => "`--max-rings`",
-        "ROUTES" | "ROUTE_COUNTERS" => "`--max-routes`",
-        "HOPS" => "`--max-hops`",
-        "ADDRESSES" => "`--max-addresses`",
+        "FRONTENDS" | "ADDRESSES" | "RINGS" | "RING_HASHES" | "ROUTES" | "ROUTE_COUNTERS" => "`--frontends`",
+        "BACKENDS" | "BACKEND_COUNTERS" | "ENDPOINTS" | "HOPS" => "`--backends`",
         _ => "limit",
     }
 }

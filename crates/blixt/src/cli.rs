@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use blixt_core::tables::Limits;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::exit::Exit;
@@ -87,6 +88,12 @@ pub struct RunArgs {
     /// Connections that can be remembered at a time [default: by memory, 1 M at 16 GiB].
     #[arg(long, value_name = "COUNT")]
     pub flows: Option<u32>,
+    /// Frontends, of each address family, that there is room for; rings, routes and addresses go with them.
+    #[arg(long, value_name = "COUNT", default_value_t = Limits::default().frontends)]
+    pub frontends: u32,
+    /// Backends, of each address family, that there is room for, those included that are gone.
+    #[arg(long, value_name = "COUNT", default_value_t = Limits::default().backends)]
+    pub backends: u32,
     /// Name of this machine, as EndpointSlices have it in `nodeName` [default: the host name].
     #[arg(long, value_name = "NAME")]
     pub node_name: Option<String>,

@@ -9,7 +9,7 @@ use crate::config::{Endpoint, Frontend};
 pub enum Problem {
     /// The frontend is left out.
     #[error(
-        "listener {listener} ({frontend}): not served, the table has room for {limit} frontends; start blixt with a larger table"
+        "listener {listener} ({frontend}): not served, the table has room for {limit} frontends; run `blixt cleanup`, then start with a higher `--frontends`"
     )]
     FrontendsFull {
         /// What clients would dial.
@@ -21,7 +21,7 @@ pub enum Problem {
     },
     /// Every connection of the frontend is refused.
     #[error(
-        "listener {listener} ({frontend}): every connection is refused, the table has room for {limit} rings; start blixt with a larger table"
+        "listener {listener} ({frontend}): every connection is refused, the table has room for {limit} rings; run `blixt cleanup`, then start with a higher `--frontends`"
     )]
     RingsFull {
         /// What clients dial.
@@ -33,7 +33,7 @@ pub enum Problem {
     },
     /// The frontend works, its route is not counted.
     #[error(
-        "listener {listener} ({frontend}): its route is not counted, the table has room for {limit} routes; start blixt with a larger table"
+        "listener {listener} ({frontend}): its route is not counted, the table has room for {limit} routes; run `blixt cleanup`, then start with a higher `--frontends`"
     )]
     RoutesFull {
         /// What clients dial.
@@ -45,7 +45,7 @@ pub enum Problem {
     },
     /// The backend gets nothing from this frontend.
     #[error(
-        "listener {listener} ({frontend}): backend {backend} gets nothing, the table has room for {limit} backends; start blixt with a larger table"
+        "listener {listener} ({frontend}): backend {backend} gets nothing, the table has room for {limit} backends; run `blixt cleanup`, then start with a higher `--backends`"
     )]
     BackendsFull {
         /// What clients dial.
@@ -81,7 +81,7 @@ pub enum Problem {
     },
     /// Nobody answers ARP, NDP and echo for the address.
     #[error(
-        "address {address}: not owned, the table has room for {limit} addresses; start blixt with a larger table"
+        "address {address}: not owned, the table has room for {limit} addresses; run `blixt cleanup`, then start with a higher `--frontends`"
     )]
     AddressesFull {
         /// The address.

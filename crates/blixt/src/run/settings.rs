@@ -5,13 +5,20 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use blixt_core::tables::Limits;
 use blixt_loader::{Capacity, Hook, Options};
+use blixt_packet::abi::BackendId;
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
 use crate::cli::{HookArg, Listen, RunArgs};
 
 /// Of fewer connections nobody has use.
 const LEAST_FLOWS: u32 = 1024;
+
+/// Each frontend takes about 400 bytes of maps, and more by its ring: half a gigabyte.
+const MOST_FRONTENDS: u32 = 1 << 20;
+/// Slots are numbers of 24 bits, from 1.
+const MOST_BACKENDS: u32 = BackendId::SLOTS - 1;
 
 /// Everything that `blixt run` needs to know.
 #[derive(Debug)]
@@ -28,6 +35,8 @@ pub struct Settings {
     pub status_dir: Option<PathBuf>,
     /// Connections that can be remembered, if the machine's memory does not decide it.
     pub flows: Option<u32>,
+    /// What user space may write.
+    pub limits: Limits,
     /// The machine's name in EndpointSlices.
     pub node_name: String,
 }
@@ -36,12 +45,20 @@ impl TryFrom<RunArgs> for Settings {
     type Error = anyhow::Error;
 
     fn try_from(args: RunArgs) -> anyhow::Result<Self> {
-        let RunArgs { files, interface, hook, listen, status_dir, flows, node_name } = args;
+        let RunArgs { files, interface, hook, listen, status_dir, flows, frontends, backends, node_name } =
+            args;
         if files.iter().any(|file| file.as_os_str() == "-") {
             bail!("-f -: standard input cannot be followed; write it to a file and give that");
         }
         if let Some(flows) = flows.filter(|flows| *flows < LEAST_FLOWS) {
             bail!("--flows {flows}: too few to be of use; give at least {LEAST_FLOWS}");
+        }
+        for (flag, count, most) in
+            [("frontends", frontends, MOST_FRONTENDS), ("backends", backends, MOST_BACKENDS)]
+        {
+            if !(1..=most).contains(&count) {
+                bail!("--{flag} {count}: out of range; give 1 to {most}");
+            }
         }
         let files = files.iter().map(std::path::absolute).collect::<Result<Vec<_>, _>>()?;
         if let Some(dir) = &status_dir {
@@ -64,6 +81,7 @@ impl TryFrom<RunArgs> for Settings {
             },
             status_dir,
             flows,
+            limits: Limits::new(frontends, backends),
             node_name: node_name.map_or_else(host_name, Ok)?,
         })
     }
@@ -76,6 +94,7 @@ impl Settings {
         if let Some(flows) = self.flows {
             capacity.flows = flows;
         }
+        capacity.limits = self.limits;
         Options { capacity, hop_life, ..Options::default() }
     }
 }
