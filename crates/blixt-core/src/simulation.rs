@@ -74,6 +74,15 @@ impl<'a> Simulation<'a> {
         }
     }
 
+    /// The same run after user space has written other tables: the flows stay.
+    pub fn over<'b>(self, tables: &'b Tables) -> Simulation<'b>
+    where
+        'a: 'b,
+    {
+        let Self { memory, settings, answers, v4, v6, .. } = self;
+        Simulation { answers, v4, v6, ..Simulation::new(tables, memory, settings) }
+    }
+
     /// A packet comes in by its device.
     pub fn enters(&self, pkt: &mut Buffer) -> Verdict {
         forward(pkt, self)

@@ -1,10 +1,11 @@
 //! Pings to an address that only Blixt owns.
 
+use blixt_cases::network::{Net, nets};
+use blixt_cases::packet::{frame, icmp, icmp_number, ip, part};
 use blixt_packet::DropReason;
 use blixt_packet::Verdict;
 use blixt_packet::abi::WAY_NAT;
 
-use crate::packets::{Net, frame, icmp, icmp_number, ip, nets, part};
 use crate::world::{CLIENT_MAC, OUR_MAC, World};
 
 const ID: [u8; 4] = [0x12, 0x34, 0, 1];

@@ -1,10 +1,11 @@
 //! ICMP errors about packets that were sent on: the embedded packet is translated with them.
 
+use blixt_cases::network::{Net, nets};
+use blixt_cases::packet::{Segment, TCP, UDP, frame, icmp, icmp_number, ip, tcp, udp};
 use blixt_packet::abi::{BACKEND_GONE, Link, WAY_LOCAL, WAY_NAT, WAY_TRANSPARENT};
 use blixt_packet::{DropReason, Verdict};
 use std::net::IpAddr;
 
-use crate::packets::{Net, Segment, TCP, UDP, frame, icmp, icmp_number, ip, nets, tcp, udp};
 use crate::world::{BACKEND_MAC, BACKEND_SIDE, CLIENT_MAC, CLIENT_SIDE, INNER_MAC, OUR_MAC, World};
 
 /// From, to, ports.

@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 
+use blixt_cases::network::{Net, nets};
+use blixt_cases::packet::{Segment, TCP, UDP, frame, ip, ip_with, tcp, udp};
 use blixt_packet::abi::{BACKEND_GONE, BACKEND_SERVING, V4, V6, WAY_LOCAL, WAY_NAT, WAY_TRANSPARENT};
 use blixt_packet::{DropReason, Verdict};
 
-use crate::packets::{Net, Segment, TCP, UDP, frame, ip, ip_with, nets, tcp, udp};
 use crate::world::{
     BACKEND_PORT, BACKEND_SIDE, CLIENT_MAC, CLIENT_SIDE, FRONTEND_PORT, Family, OUR_MAC, World,
 };

@@ -1,9 +1,10 @@
 //! Fragments: the first part lends its ports to the others.
 
+use blixt_cases::network::{Net, nets};
+use blixt_cases::packet::{Segment, TCP, UDP, frame, part, tcp, udp};
 use blixt_packet::abi::{Link, WAY_LOCAL, WAY_NAT};
 use blixt_packet::{DropReason, Verdict};
 
-use crate::packets::{Net, Segment, TCP, UDP, frame, nets, part, tcp, udp};
 use crate::world::{BACKEND_MAC, BACKEND_SIDE, CLIENT_MAC, CLIENT_SIDE, INNER_MAC, OUR_MAC, World};
 
 const REQUEST: [u16; 2] = [4242, 80];

@@ -1,7 +1,6 @@
 //! What Blixt answers, translates and puts in order: every expected packet is built and summed by etherparse.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
-mod packets;
 mod world;
 
 mod echo;

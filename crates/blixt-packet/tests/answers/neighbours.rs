@@ -2,10 +2,11 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use blixt_cases::network::{Net, nets};
+use blixt_cases::packet::{arp, frame, icmp, ip};
 use blixt_packet::abi::WAY_NAT;
 use blixt_packet::{DropReason, Verdict};
 
-use crate::packets::{Net, arp, frame, icmp, ip, nets};
 use crate::world::{BACKEND_SIDE, CLIENT_MAC, CLIENT_SIDE, OUR_MAC, World};
 
 const ALL: [u8; 6] = [0xff; 6];

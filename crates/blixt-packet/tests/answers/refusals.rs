@@ -1,11 +1,10 @@
 //! RST and ICMP errors of our own.
 
+use blixt_cases::network::{Net, nets};
+use blixt_cases::packet::{Segment, TCP, UDP, frame, icmp, icmp_number, ip, ip_with, part, sum, tcp, udp};
 use blixt_packet::abi::{BACKEND_GONE, WAY_NAT, WAY_TRANSPARENT};
 use blixt_packet::{DropReason, Verdict};
 
-use crate::packets::{
-    Net, Segment, TCP, UDP, frame, icmp, icmp_number, ip, ip_with, nets, part, sum, tcp, udp,
-};
 use crate::world::{BACKEND_MAC, Buffer, CLIENT_MAC, CLIENT_SIDE, INNER_MAC, OUR_MAC, World};
 
 const FIN: u8 = 1;

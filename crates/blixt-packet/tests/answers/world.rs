@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::rc::Rc;
 
+use blixt_cases::network::{Net, nets};
 use blixt_packet::abi::{
     AnswerBudget, BACKEND_SERVING, Backend, BackendId, Device, EndpointKey, Flow, FlowKey, Fragment,
     FragmentKey, Frontend, Hop, Link, OwnedAddress, Settings, V4, V6,
@@ -14,8 +15,6 @@ use blixt_packet::checksum::Delta;
 use blixt_packet::packet::Packet;
 use blixt_packet::state::{Added, Entry, Route, Socket, State};
 use blixt_packet::{DropReason, Verdict, forward, leave};
-
-use crate::packets::{Net, nets};
 
 pub const CLIENT_SIDE: u32 = 1;
 pub const BACKEND_SIDE: u32 = 2;
@@ -64,17 +63,17 @@ impl World {
 
     /// A frame from the client's side.
     pub fn client_sends(&self, ip: &[u8]) -> (Verdict, Vec<u8>) {
-        self.forward(CLIENT_SIDE, crate::packets::frame(OUR_MAC, CLIENT_MAC, ip))
+        self.forward(CLIENT_SIDE, blixt_cases::packet::frame(OUR_MAC, CLIENT_MAC, ip))
     }
 
     /// A frame from the backend's side.
     pub fn backend_sends(&self, ip: &[u8]) -> (Verdict, Vec<u8>) {
-        self.forward(BACKEND_SIDE, crate::packets::frame(INNER_MAC, BACKEND_MAC, ip))
+        self.forward(BACKEND_SIDE, blixt_cases::packet::frame(INNER_MAC, BACKEND_MAC, ip))
     }
 
     /// A frame that leaves towards the client.
     pub fn leaving(&self, ip: &[u8]) -> (Verdict, Vec<u8>) {
-        let bytes = crate::packets::frame(CLIENT_MAC, OUR_MAC, ip);
+        let bytes = blixt_cases::packet::frame(CLIENT_MAC, OUR_MAC, ip);
         let mut buffer: Buffer = Buffer { bytes, ifindex: CLIENT_SIDE, is_partial: false };
         let verdict = leave(&mut buffer, self);
         (verdict, buffer.bytes)

@@ -1,41 +1,37 @@
 //! Packets by another hand than the product's: etherparse writes the headers and sums them.
 
+mod ip_packet;
+
 use std::net::IpAddr;
 
 use etherparse::checksum::Sum16BitWords;
-use etherparse::{IpNumber, Ipv4Header, Ipv4Options, Ipv6FlowLabel, Ipv6Header, TcpHeader, UdpHeader};
+use etherparse::{
+    IpNumber, Ipv4Header, Ipv4Options, Ipv6FlowLabel, Ipv6Header, TcpHeader, TcpOptions, UdpHeader,
+};
 
+pub use ip_packet::IpPacket;
+
+/// Its protocol number.
 pub const TCP: u8 = 6;
+/// Its protocol number.
 pub const UDP: u8 = 17;
 
-/// The addresses of one family: client -- frontend (and an address that only Blixt owns) -- source -- backend.
-#[derive(Clone, Copy, Debug)]
-pub struct Net {
-    pub client: IpAddr,
-    pub frontend: IpAddr,
-    pub owned: IpAddr,
-    pub source: IpAddr,
-    pub backend: IpAddr,
-    pub router: IpAddr,
-}
+/// Bits of the flags of a segment.
+pub const FIN: u8 = 1;
+/// See [`FIN`].
+pub const SYN: u8 = 2;
+/// See [`FIN`].
+pub const RST: u8 = 4;
+/// See [`FIN`].
+pub const ACK: u8 = 16;
 
-pub fn nets() -> [Net; 2] {
-    let net = |prefix: &str| Net {
-        client: format!("{prefix}1").parse().unwrap(),
-        frontend: format!("{prefix}2").parse().unwrap(),
-        owned: format!("{prefix}3").parse().unwrap(),
-        source: format!("{prefix}4").parse().unwrap(),
-        backend: format!("{prefix}5").parse().unwrap(),
-        router: format!("{prefix}6").parse().unwrap(),
-    };
-    [net("10.0.0."), net("fd00::")]
-}
-
+/// A frame that carries an IP packet.
 pub fn frame(destination: [u8; 6], source: [u8; 6], ip: &[u8]) -> Vec<u8> {
     let ethertype = if ip[0] >> 4 == 4 { [8, 0] } else { [0x86, 0xdd] };
     [&destination[..], &source, &ethertype, ip].concat()
 }
 
+/// A frame that carries an ARP packet for Ethernet and IPv4.
 pub fn arp(
     destination: [u8; 6],
     source: [u8; 6],
@@ -47,6 +43,7 @@ pub fn arp(
     [&destination[..], &source, &fixed, &sender.0, &sender.1, &target.0, &target.1].concat()
 }
 
+/// An IP packet.
 pub fn ip(source: IpAddr, destination: IpAddr, protocol: u8, hops: u8, body: &[u8]) -> Vec<u8> {
     ip_with(source, destination, protocol, hops, &[], body)
 }
@@ -131,22 +128,41 @@ pub fn part(
     bytes
 }
 
-#[derive(Clone, Copy, Default)]
+/// What a TCP header says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Segment {
+    /// Source and destination.
     pub ports: [u16; 2],
+    /// Number of the first byte.
     pub sequence: u32,
+    /// Number of the byte that is waited for.
     pub acknowledgement: u32,
+    /// [`FIN`], [`SYN`], [`RST`], [`ACK`].
     pub flags: u8,
+    /// Bytes that may be sent.
     pub window: u16,
 }
 
+/// A TCP segment.
 pub fn tcp(source: IpAddr, destination: IpAddr, segment: Segment, payload: &[u8]) -> Vec<u8> {
+    tcp_with(source, destination, segment, &[], payload)
+}
+
+/// A TCP segment with options: whole words of 4 bytes, in wire format.
+pub fn tcp_with(
+    source: IpAddr,
+    destination: IpAddr,
+    segment: Segment,
+    options: &[u8],
+    payload: &[u8],
+) -> Vec<u8> {
     let mut header = TcpHeader::new(segment.ports[0], segment.ports[1], segment.sequence, segment.window);
     header.acknowledgment_number = segment.acknowledgement;
     header.fin = segment.flags & 1 != 0;
     header.syn = segment.flags & 2 != 0;
     header.rst = segment.flags & 4 != 0;
     header.ack = segment.flags & 16 != 0;
+    header.options = TcpOptions::try_from_slice(options).unwrap();
     header.checksum = match (source, destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
             header.calc_checksum_ipv4_raw(source.octets(), destination.octets(), payload).unwrap()
@@ -162,6 +178,7 @@ pub fn tcp(source: IpAddr, destination: IpAddr, segment: Segment, payload: &[u8]
     bytes
 }
 
+/// A UDP datagram.
 pub fn udp(source: IpAddr, destination: IpAddr, ports: [u16; 2], payload: &[u8]) -> Vec<u8> {
     let [from, to] = ports;
     let mut header =
@@ -181,6 +198,7 @@ pub fn udp(source: IpAddr, destination: IpAddr, ports: [u16; 2], payload: &[u8])
     bytes
 }
 
+/// An ICMP or ICMPv6 message.
 pub fn icmp(
     source: IpAddr,
     destination: IpAddr,
@@ -197,6 +215,7 @@ pub fn icmp(
     bytes
 }
 
+/// The protocol number of ICMP in the family of an address.
 pub fn icmp_number(address: IpAddr) -> u8 {
     if address.is_ipv4() { 1 } else { 58 }
 }
@@ -208,6 +227,11 @@ pub fn sum(source: IpAddr, destination: IpAddr, protocol: u8, bytes: &[u8]) -> [
         (IpAddr::V6(source), IpAddr::V6(destination)) => sum
             .add_16bytes(source.octets())
             .add_16bytes(destination.octets())
+            .add_4bytes((bytes.len() as u32).to_be_bytes())
+            .add_2bytes([0, protocol]),
+        (IpAddr::V4(source), IpAddr::V4(destination)) if protocol == TCP || protocol == UDP => sum
+            .add_4bytes(source.octets())
+            .add_4bytes(destination.octets())
             .add_4bytes((bytes.len() as u32).to_be_bytes())
             .add_2bytes([0, protocol]),
         _ => sum,

@@ -1,0 +1,105 @@
+//! Packets in parts.
+
+use blixt_core::config::Protocol;
+use blixt_core::tables::Way;
+use blixt_packet::DropReason;
+
+use super::{CLIENT_PORT, Talk, of};
+use crate::case::{Case, Step, backend_sends, client_sends, leaves};
+use crate::network::{from_client, to_client};
+use crate::packet::{UDP, part};
+
+pub(super) fn cases() -> Vec<Case> {
+    [
+        of(
+            "every part of a datagram goes the first one's way, there and back",
+            Protocol::Udp,
+            Way::Nat,
+            |talk| {
+                let request = talk.request().payload(&[3; 1992]);
+                let sent = request.body();
+                let there = request.translated((talk.net.source, CLIENT_PORT), talk.backend()).body();
+                let reply = talk.reply().payload(&[4; 1992]);
+                let answered = reply.body();
+                let back = reply.translated(talk.frontend(), talk.client()).body();
+                let net = &talk.net;
+                let mut steps = Vec::new();
+                for (offset, range, more) in PARTS {
+                    let input = part(net.client, net.frontend, UDP, 64, offset, more, &sent[range.clone()]);
+                    let output = part(net.source, net.backend, UDP, 63, offset, more, &there[range]);
+                    steps.push(client_sends(&input).reaches_backend(&output));
+                }
+                for (offset, range, more) in PARTS {
+                    let input =
+                        part(net.backend, net.source, UDP, 64, offset, more, &answered[range.clone()]);
+                    let output = part(net.frontend, net.client, UDP, 63, offset, more, &back[range]);
+                    steps.push(backend_sends(&input).reaches_client(&output));
+                }
+                steps
+            },
+        ),
+        of(
+            "the parts of a local backend's datagrams are translated as they leave",
+            Protocol::Udp,
+            Way::Local,
+            |talk| {
+                let (request, reply) =
+                    (talk.request(), talk.reply_to(talk.net.client, CLIENT_PORT).payload(&[4; 1992]));
+                let answered = reply.body();
+                let back = reply.translated(talk.frontend(), talk.client()).body();
+                let net = &talk.net;
+                let local = request.translated(talk.client(), talk.backend()).bytes();
+                let mut steps = vec![client_sends(&request.bytes()).delivered(from_client(&local))];
+                for (offset, range, more) in PARTS {
+                    let input =
+                        part(net.backend, net.client, UDP, 64, offset, more, &answered[range.clone()]);
+                    let output = part(net.frontend, net.client, UDP, 64, offset, more, &back[range]);
+                    steps.push(leaves(&input).delivered(to_client(&output)));
+                }
+                steps
+            },
+        ),
+        of(
+            "a part whose first one is unknown is dropped where only Blixt owns the address, else the host's",
+            Protocol::Udp,
+            Way::Nat,
+            |talk| {
+                let net = &talk.net;
+                let later = |to| part(net.client, to, UDP, 64, 1000, false, b"rest");
+                vec![
+                    client_sends(&later(net.owned)).dropped(DropReason::FragmentUnknown),
+                    client_sends(&later(net.frontend)).passes(),
+                ]
+            },
+        ),
+        of("a part over the first one is dropped", Protocol::Udp, Way::Nat, |talk| {
+            vec![first(talk), later(talk, 992, Err(DropReason::FragmentOverlap)), later(talk, 1000, Ok(()))]
+        }),
+        of("a first part without its transport header is dropped", Protocol::Tcp, Way::Nat, |talk| {
+            let net = &talk.net;
+            let body = talk.request().body();
+            let short = part(net.client, net.frontend, 6, 64, 0, true, &body[..16]);
+            vec![client_sends(&short).dropped(DropReason::BadLength)]
+        }),
+    ]
+    .concat()
+}
+
+const PARTS: [(u16, std::ops::Range<usize>, bool); 2] = [(0, 0..1000, true), (1000, 1000..2000, false)];
+
+fn first(talk: &Talk) -> Step {
+    let request = talk.request().payload(&[3; 1992]);
+    let there = request.translated((talk.net.source, CLIENT_PORT), talk.backend()).body();
+    let net = &talk.net;
+    client_sends(&part(net.client, net.frontend, UDP, 64, 0, true, &request.body()[..1000]))
+        .reaches_backend(&part(net.source, net.backend, UDP, 63, 0, true, &there[..1000]))
+}
+
+fn later(talk: &Talk, offset: u16, fate: Result<(), DropReason>) -> Step {
+    let net = &talk.net;
+    let given = client_sends(&part(net.client, net.frontend, UDP, 64, offset, false, b"rest"));
+    match fate {
+        Ok(()) => given.reaches_backend(&part(net.source, net.backend, UDP, 63, offset, false, b"rest")),
+        Err(reason) => given.dropped(reason),
+    }
+}

@@ -1,0 +1,63 @@
+//! The source port of full NAT.
+
+use blixt_core::tables::Way;
+use blixt_packet::DropReason;
+
+use super::{CLIENT_PORT, Talk, by, of_each};
+use crate::case::{Case, Hook, Step, backend_sends, client_sends, waits};
+use crate::network::{FRONTEND_PORT, OUR_PORT, SETTINGS};
+use crate::packet::{ACK, IpPacket};
+
+pub(super) fn cases() -> Vec<Case> {
+    [
+        of_each(
+            "of two clients with one port the second gets a port of ours, and each its own replies",
+            Way::Nat,
+            |talk| {
+                let mut steps = two_clients(talk);
+                let first = talk.reply().flags(ACK);
+                let second = talk.reply_to(talk.net.source, OUR_PORT).flags(ACK);
+                let to_other = second.routed(talk.frontend(), (talk.net.other_client, CLIENT_PORT)).bytes();
+                steps.push(backend_sends(&first.bytes()).reaches_client(&talk.restored(&first)));
+                steps.push(backend_sends(&second.bytes()).reaches_client(&to_other));
+                steps
+            },
+        ),
+        of_each("the connection after the last free port is dropped for its reason", Way::Nat, |talk| {
+            let mut steps = two_clients(talk);
+            let third = from(talk, talk.net.router);
+            steps.push(client_sends(&third.bytes()).dropped(DropReason::PortsExhausted));
+            steps
+        }),
+        by(
+            Hook::SETS_CLOCK,
+            of_each("a port is free again once its connection is over", Way::Nat, |talk| {
+                let mut steps = two_clients(talk);
+                let third = from(talk, talk.net.router);
+                steps.push(waits(SETTINGS.udp_idle.max(SETTINGS.syn_idle) + 1));
+                steps.push(client_sends(&third.bytes()).reaches_backend(&talk.natted(&third)));
+                steps
+            }),
+        ),
+        of_each("one client's connections to two frontends do not meet", Way::Nat, |talk| {
+            let (one, two) = (talk.request(), talk.request_to(talk.net.owned, FRONTEND_PORT));
+            vec![
+                client_sends(&one.bytes()).reaches_backend(&talk.natted(&one)),
+                client_sends(&two.bytes()).reaches_backend(&talk.natted_by(OUR_PORT, &two)),
+            ]
+        }),
+    ]
+    .concat()
+}
+
+fn two_clients(talk: &Talk) -> Vec<Step> {
+    let (first, second) = (talk.request(), from(talk, talk.net.other_client));
+    vec![
+        client_sends(&first.bytes()).reaches_backend(&talk.natted(&first)),
+        client_sends(&second.bytes()).reaches_backend(&talk.natted_by(OUR_PORT, &second)),
+    ]
+}
+
+fn from(talk: &Talk, client: std::net::IpAddr) -> IpPacket {
+    IpPacket::new(talk.protocol, (client, CLIENT_PORT), talk.frontend())
+}
