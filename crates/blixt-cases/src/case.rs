@@ -26,7 +26,7 @@ pub enum Hook {
     Host,
     /// The TC program in the kernel.
     Tc,
-    /// The XDP program in the kernel; what leaves is seen by the TC program, as everywhere.
+    /// The XDP program in the kernel; what it passes, and what leaves, is seen by the TC program, as everywhere.
     Xdp,
 }
 

@@ -5,5 +5,6 @@ mod world;
 
 mod apply;
 mod attach;
+mod cases;
 mod cleanup;
 mod open;

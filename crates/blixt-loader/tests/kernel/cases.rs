@@ -1,0 +1,50 @@
+//! The table of packet cases in the kernel, and the kernel beside the host for packets of any shape.
+
+mod differential;
+mod program;
+
+use blixt_cases::{Case, Hook, Step, cases};
+
+use program::Programs;
+
+#[test]
+fn every_case_holds_in_tc() {
+    check(Hook::Tc);
+}
+
+#[test]
+fn every_case_holds_in_xdp() {
+    check(Hook::Xdp);
+}
+
+fn check(hook: Hook) {
+    let cases: Vec<Case> = cases().into_iter().filter(|case| case.hooks.contains(&hook)).collect();
+    Programs::run(hook, |programs| {
+        let failures: Vec<String> = cases.iter().filter_map(|case| hold(programs, case).err()).collect();
+        assert!(failures.is_empty(), "{} of {} cases:\n{}", failures.len(), cases.len(), failures.join("\n"));
+    });
+}
+
+fn hold(programs: &mut Programs, case: &Case) -> Result<(), String> {
+    programs.begin(&case.tables);
+    for (index, step) in case.steps.iter().enumerate() {
+        match step {
+            Step::Change(ops) => programs.apply(ops),
+            Step::Wait(_) => return Err(format!("{}: the kernel's clock cannot be set", case.name)),
+            Step::Frame { place, frame, verdict, after } => {
+                let seen = programs.show(*place, frame);
+                let wanted = programs.action(*place, *verdict);
+                let is_wanted = seen.action == wanted
+                    && seen.reason == verdict.reason()
+                    && after.as_ref().is_none_or(|after| *after == seen.frame);
+                if !is_wanted {
+                    return Err(format!(
+                        "{}, step {index}: action {} for {:?} instead of {wanted} for {verdict:?}\n  in   {frame:02x?}\n  out  {:02x?}\n  want {after:02x?}",
+                        case.name, seen.action, seen.reason, seen.frame
+                    ));
+                }
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,177 @@
+//! The programs of a data plane, run on single frames (`BPF_PROG_TEST_RUN`) on a machine of their own.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use aya::TestRunResult;
+use aya::maps::{HashMap, Map, MapData};
+use aya::programs::{SchedClassifier, TestRun, TestRunOptions, Xdp};
+use blixt_cases::network::{BACKEND_SIDE, CLIENT_SIDE, SETTINGS};
+use blixt_cases::{Hook, Place};
+use blixt_core::diff::diff;
+use blixt_core::tables::{Op, Tables};
+use blixt_loader::{Capacity, Dataplane, Options};
+use blixt_packet::{DropReason, Verdict};
+
+use crate::world::{World, options};
+
+/// What the kernel made of a frame.
+pub struct Seen {
+    /// What the program returned.
+    pub action: i32,
+    /// The counter that went up.
+    pub reason: Option<DropReason>,
+    /// The frame as the program left it.
+    pub frame: Vec<u8>,
+}
+
+/// The loaded programs.
+pub struct Programs {
+    hook: Hook,
+    dataplane: Dataplane,
+    tables: Tables,
+    drops: BTreeMap<DropReason, u64>,
+    pins: PathBuf,
+}
+
+impl Programs {
+    /// Runs a test with programs on a machine of their own.
+    pub fn run(hook: Hook, test: impl FnOnce(&mut Self) + Send) {
+        World::run(|world| {
+            world.ip(&format!(
+                "link add outside index {CLIENT_SIDE} type veth peer name inside index {BACKEND_SIDE}"
+            ));
+            // Without addresses of their own the devices are silent: nothing but the test's frames is counted.
+            world.ip("link set outside addrgenmode none\nlink set inside addrgenmode none");
+            world.ip("link set outside up\nlink set inside up");
+            // As many flows as the longest of the tests makes, and more.
+            let capacity = Capacity { flows: 65_536, ..options().capacity };
+            let mut dataplane =
+                Dataplane::open(&Options { capacity, settings: SETTINGS, ..options() }).unwrap();
+            if hook == Hook::Xdp {
+                // A frame is said to have come by a device only if that takes part in XDP.
+                for ifindex in [CLIENT_SIDE, BACKEND_SIDE] {
+                    dataplane.attach(ifindex, blixt_loader::Hook::Xdp, false).unwrap();
+                }
+            }
+            let drops = dataplane.counters().unwrap().drops;
+            let tables = Tables::default();
+            test(&mut Self { hook, dataplane, tables, drops, pins: world.pins() });
+        });
+    }
+
+    /// User space writes these tables; no flow is known.
+    pub fn begin(&mut self, tables: &Tables) {
+        self.apply(&diff(&self.tables, tables));
+        clear::<16, 32>(self.pins.join("FLOWS_V4"));
+        clear::<40, 56>(self.pins.join("FLOWS_V6"));
+        clear::<16, 12>(self.pins.join("FRAGMENTS_V4"));
+        clear::<40, 12>(self.pins.join("FRAGMENTS_V6"));
+    }
+
+    /// User space writes.
+    pub fn apply(&mut self, ops: &[Op]) {
+        self.dataplane.apply(ops).unwrap();
+        ops.iter().for_each(|op| self.tables.apply(op));
+    }
+
+    /// Lets the programs see a frame. What XDP passes, the TC program behind it sees.
+    pub fn show(&mut self, place: Place, frame: &[u8]) -> Seen {
+        let (mut action, mut out) = match place {
+            Place::Leaves(ifindex) => self.run_tc("blixt_egress", ifindex, frame),
+            Place::Enters(ifindex) if self.hook == Hook::Xdp => self.run_xdp(ifindex, frame),
+            Place::Enters(ifindex) => self.run_tc("blixt_ingress", ifindex, frame),
+        };
+        if let (Hook::Xdp, Place::Enters(ifindex), XDP_PASS) = (self.hook, place, action) {
+            (action, out) = self.run_tc("blixt_ingress", ifindex, &out);
+        }
+        let drops = self.dataplane.counters().unwrap().drops;
+        let counted: Vec<DropReason> = drops
+            .iter()
+            .filter(|(reason, count)| self.drops[reason] != **count)
+            .map(|(reason, _)| *reason)
+            .collect();
+        assert!(counted.len() <= 1, "one frame was counted for {counted:?}");
+        self.drops = drops;
+        Seen { action, reason: counted.first().copied(), frame: out }
+    }
+
+    fn run_tc(&mut self, name: &str, ifindex: u32, frame: &[u8]) -> (i32, Vec<u8>) {
+        let program: &SchedClassifier = self.dataplane.programs().program(name).unwrap().try_into().unwrap();
+        run(program, frame, &skb_context(ifindex))
+    }
+
+    fn run_xdp(&mut self, ifindex: u32, frame: &[u8]) -> (i32, Vec<u8>) {
+        let program: &Xdp = self.dataplane.programs().program("blixt_xdp").unwrap().try_into().unwrap();
+        run(program, frame, &xdp_context(frame.len(), ifindex))
+    }
+
+    /// What the program must return for a verdict.
+    pub fn action(&self, place: Place, verdict: Verdict) -> i32 {
+        match (self.hook, place, verdict) {
+            (Hook::Xdp, Place::Enters(_), Verdict::Drop(_)) => XDP_DROP,
+            (Hook::Xdp, Place::Enters(_), Verdict::Answer(_)) => XDP_TX,
+            (Hook::Xdp, Place::Enters(ifindex), Verdict::Send(link)) if link.ifindex() == ifindex => XDP_TX,
+            (Hook::Xdp, Place::Enters(_), Verdict::Send(_)) => XDP_REDIRECT,
+            (_, _, Verdict::Pass | Verdict::Deliver) => TC_ACT_UNSPEC,
+            (_, _, Verdict::Drop(_)) => TC_ACT_SHOT,
+            (_, _, Verdict::Send(_) | Verdict::Neighbour(_) | Verdict::Answer(_)) => TC_ACT_REDIRECT,
+        }
+    }
+}
+
+const TC_ACT_UNSPEC: i32 = -1;
+const TC_ACT_SHOT: i32 = 2;
+const TC_ACT_REDIRECT: i32 = 7;
+const XDP_DROP: i32 = 1;
+const XDP_PASS: i32 = 2;
+const XDP_TX: i32 = 3;
+const XDP_REDIRECT: i32 = 4;
+
+/// Bytes by which an answer may be longer than what it answers: an IPv6 and an ICMPv6 header, and some.
+const ROOM: usize = 128;
+
+/// `struct __sk_buff` up to the fields that a run may be given.
+fn skb_context(ifindex: u32) -> [u8; 192] {
+    const IFINDEX: usize = 40;
+    let mut context = [0; 192];
+    context[IFINDEX..IFINDEX + 4].copy_from_slice(&ifindex.to_ne_bytes());
+    context
+}
+
+/// `struct xdp_md`.
+fn xdp_context(len: usize, ifindex: u32) -> [u8; 24] {
+    const DATA_END: usize = 4;
+    const INGRESS_IFINDEX: usize = 12;
+    let mut context = [0; 24];
+    context[DATA_END..DATA_END + 4].copy_from_slice(&(len as u32).to_ne_bytes());
+    context[INGRESS_IFINDEX..INGRESS_IFINDEX + 4].copy_from_slice(&ifindex.to_ne_bytes());
+    context
+}
+
+/// The action, and the frame as it is afterwards.
+fn run<P>(program: &P, frame: &[u8], context: &[u8]) -> (i32, Vec<u8>)
+where
+    P: for<'a> TestRun<Opts<'a> = TestRunOptions<'a>, Result = TestRunResult>,
+{
+    let mut out = vec![0; frame.len() + ROOM];
+    let options = TestRunOptions {
+        data_in: Some(frame),
+        data_out: Some(&mut out),
+        ctx_in: Some(context),
+        ..Default::default()
+    };
+    let result = program.test_run(options).unwrap_or_else(|error| panic!("{error} for {frame:02x?}"));
+    out.truncate(result.data_size_out as usize);
+    (result.return_value as i32, out)
+}
+
+/// Empties a table that the kernel writes.
+fn clear<const KEY: usize, const VALUE: usize>(pin: PathBuf) {
+    let map = Map::LruHashMap(MapData::from_pin(pin).unwrap());
+    let mut map: HashMap<MapData, [u8; KEY], [u8; VALUE]> = map.try_into().unwrap();
+    let keys: Vec<[u8; KEY]> = map.keys().collect::<Result<_, _>>().unwrap();
+    for key in keys {
+        map.remove(&key).unwrap();
+    }
+}
