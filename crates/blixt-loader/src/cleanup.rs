@@ -67,7 +67,7 @@ pub(crate) fn remove_dead(own: &Instance) -> Vec<String> {
     removed
 }
 
-/// It has links, and none of them holds a device.
+/// It has links, and none of them holds a device; or it has none, and nobody sees its network namespace.
 fn is_dead(instance: &Instance) -> bool {
     let mut links = 0;
     for directory in instance.directories() {
@@ -81,7 +81,7 @@ fn is_dead(instance: &Instance) -> bool {
             links += pins.len();
         }
     }
-    links > 0
+    links > 0 || !instance.is_namespace_seen()
 }
 
 fn remove_directory(path: &Path) -> Result<(), Error> {

@@ -90,6 +90,18 @@ impl Dataplane {
         machine::check_bpf()?;
         let instance = Instance::current()?;
         let lock = instance.lock()?;
+        let opened = Self::open_locked(options, instance.clone(), lock);
+        if opened.is_err()
+            && !instance.has_pins()
+            && let Ok(lock) = instance.lock()
+        {
+            // Nothing was there, and nothing stays; why it failed is what matters.
+            let _: Result<(), Error> = lock.remove();
+        }
+        opened
+    }
+
+    fn open_locked(options: &Options, instance: Instance, lock: Lock) -> Result<Self, Error> {
         let dead_instances = cleanup::remove_dead(&instance);
         let directory = instance.directory()?;
         let own = directory.join(instance::layout());

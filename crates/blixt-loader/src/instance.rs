@@ -90,6 +90,36 @@ impl Instance {
         names.into_iter().map(|name| Self { name }).collect()
     }
 
+    /// A thread, a descriptor or a mount shows a network namespace of this inode; one that came later may have been
+    /// given the number.
+    pub(crate) fn is_namespace_seen(&self) -> bool {
+        let Some(inode) = self.name.split('-').next().and_then(|inode| inode.parse::<u64>().ok()) else {
+            return true;
+        };
+        // What cannot be looked through may show it.
+        let (Ok(processes), Ok(mounts)) = (fs::read_dir("/proc"), fs::read_to_string("/proc/self/mountinfo"))
+        else {
+            return true;
+        };
+        let name = format!("net:[{inode}]");
+        let is_it = |path: &Path| fs::read_link(path).is_ok_and(|target| target == Path::new(&name));
+        let below = |process: &Path, of: &str| -> Vec<PathBuf> {
+            let entries = fs::read_dir(process.join(of)).into_iter().flatten().flatten();
+            entries.map(|entry| entry.path()).collect()
+        };
+        let shows_it = |process: PathBuf| {
+            below(&process, "task").iter().any(|thread| is_it(&thread.join("ns/net")))
+                || below(&process, "fd").iter().any(|descriptor| is_it(descriptor))
+        };
+        mounts.split([' ', '\n']).any(|word| word == name)
+            || processes.flatten().map(|process| process.path()).any(shows_it)
+    }
+
+    /// There is a directory of its pins.
+    pub(crate) fn has_pins(&self) -> bool {
+        self.directories().iter().any(|directory| directory.is_dir())
+    }
+
     /// Takes the lock, or says who holds it.
     pub(crate) fn lock(&self) -> Result<Lock, Error> {
         fs::create_dir_all(RUN).map_err(Error::file("create", RUN))?;

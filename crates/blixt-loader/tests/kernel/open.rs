@@ -150,6 +150,38 @@ fn instances_of_dead_namespaces_are_removed_by_the_next_one() {
 }
 
 #[test]
+fn an_instance_that_was_never_attached_goes_with_its_namespace() {
+    let dead = World::new();
+    let directory = dead.instance_directory();
+    dead.machine().run(|| drop(open()));
+    World::run(|_| {
+        assert!(open().found().dead_instances.is_empty());
+        assert!(directory.exists(), "its namespace is still there");
+    });
+    dead.kill();
+
+    let end = Instant::now() + Duration::from_secs(20);
+    World::run(|_| {
+        while directory.exists() {
+            assert!(Instant::now() < end, "{} is still there", directory.display());
+            std::thread::sleep(Duration::from_millis(50));
+            drop(open());
+        }
+    });
+}
+
+#[test]
+fn opening_in_vain_leaves_nothing() {
+    World::run(|world| {
+        let mut impossible = options();
+        impossible.capacity.limits.backends = u32::MAX - 1;
+        Dataplane::open(&impossible).unwrap_err();
+        assert!(!world.lock_path().exists(), "a lock is left");
+        assert!(!world.instance_directory().exists(), "pins are left");
+    });
+}
+
+#[test]
 fn settings_do_not_hinder_taking_over() {
     World::run(|_| {
         drop(open());
