@@ -80,16 +80,12 @@ impl Address for V4 {
         if version >> 4 != 4 || length < 20 {
             return Err(DropReason::BadLength);
         }
-        let mut sum = Delta::default().add_all(words);
-        if length > 20 {
-            for option in 0..MAX_OPTION_WORDS {
-                if 20 + option * 4 >= length {
-                    break;
-                }
-                sum = sum.add_all(pkt.words::<1>(headers.network + 20 + option * 4)?);
-            }
+        let sum = if length > 20 {
             headers.transport = headers.network + pkt.forget(length as u32) as usize;
-        }
+            pkt.sum(headers.network, length)?
+        } else {
+            Delta::default().add_all(words)
+        };
         if sum.fold() != 0xffff {
             return Err(DropReason::BadChecksum);
         }
@@ -284,8 +280,6 @@ pub(crate) fn extensions<P: Packet>(pkt: &P, headers: &mut Headers<V6>, first: u
     Err(DropReason::TooManyHeaders)
 }
 
-/// An IPv4 header has 4 bits for its length in words: 15, 5 of which are not options.
-const MAX_OPTION_WORDS: usize = 10;
 /// IPv4's bit for "more fragments".
 const V4_MORE: u16 = 0x2000;
 /// IPv4's fragment offset, in units of 8 bytes.
