@@ -105,6 +105,15 @@ fn the_order_of_documents_makes_no_difference() {
     }
 }
 
+/// They are parsed on several threads.
+#[test]
+fn many_documents_keep_their_order() {
+    let document = |number| format!("---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: n-{number}}}\n");
+    let documents = manifest::parse(&(0..1500).map(document).collect::<String>());
+    let names: Vec<String> = documents.into_iter().filter_map(|document| Some(document.key?.name)).collect();
+    assert_eq!(names, (0..1500).map(|number| format!("n-{number}")).collect::<Vec<_>>());
+}
+
 /// Endpoints change all the time: what they do not touch is not translated anew.
 #[test]
 fn retranslating_endpoints_is_translating_everything() {

@@ -47,5 +47,6 @@ pub use family::MapAddress;
 pub use flows::FlowEntries;
 pub use hook::{Driver, Hook, Mode, modes};
 pub use instance::Instance;
+pub use machine::release_memory;
 pub use object::KeptSize;
 pub use plain::Plain;

@@ -53,6 +53,16 @@ fn is_old(release: &str) -> bool {
     version(release).is_some_and(|release| Some(release) < version(OLDEST_KERNEL))
 }
 
+/// Gives memory that is not in use any more back to the machine. Reading ten thousand routes takes several times the
+/// memory of keeping them, and the allocator would hold on to it.
+pub fn release_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes no pointer, and only returns pages that nothing is allocated in.
+    unsafe {
+        libc::malloc_trim(0)
+    };
+}
+
 /// The coarse monotonic clock, the one that the kernel program reads.
 pub(crate) fn now() -> Duration {
     let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC_COARSE);

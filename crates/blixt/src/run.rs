@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 use blixt_loader::Dataplane;
 use blixt_loader::host::{self, Observation};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -47,11 +48,21 @@ const ASKS: usize = 16;
 /// `blixt run`
 pub fn run(args: RunArgs) -> anyhow::Result<Exit> {
     let settings = Settings::try_from(args)?;
+    raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
     let exit = runtime.block_on(follow(settings));
     // Announcements and answers under way are not waited for.
     runtime.shutdown_background();
     exit
+}
+
+/// Rings are swapped in by descriptors, as many at a time as the soft limit lets.
+fn raise_descriptor_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::debug!(%error, "cannot raise the limit of open files; many changes at once take longer");
+    }
 }
 
 /// What a signal asks for.

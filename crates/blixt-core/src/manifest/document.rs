@@ -1,7 +1,10 @@
 //! One document to one object, or to several if it is a `List`.
 
 use std::collections::BTreeMap;
+use std::num::NonZero;
 use std::ops::Range;
+use std::panic::resume_unwind;
+use std::thread::ScopedJoinHandle;
 
 use serde_json::{Map, Value};
 
@@ -12,6 +15,9 @@ use crate::schema::{Failure, KindSchema};
 
 /// Largest text that is looked at, in bytes: 10 000 routes with their backends take about 20 MB.
 const MAX_TEXT: usize = 256 << 20;
+
+/// Documents for which a thread is worth its while: about 10 ms of work.
+const LEAST_SHARE: usize = 256;
 
 /// Reads every document of a text, in their order.
 pub fn parse(text: &str) -> Vec<Document> {
@@ -26,7 +32,21 @@ pub fn parse(text: &str) -> Vec<Document> {
         )];
     }
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    yaml::chunks(text).iter().flat_map(documents).collect()
+    let chunks = yaml::chunks(text);
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let share = chunks.len().div_ceil(threads).max(LEAST_SHARE);
+    if chunks.len() <= share {
+        return chunks.iter().flat_map(documents).collect();
+    }
+    // Documents do not depend on each other, and ten thousand routes take a second of one processor.
+    std::thread::scope(|scope| {
+        let parse =
+            |share| move || -> Vec<Document> { <[Chunk<'_>]>::iter(share).flat_map(documents).collect() };
+        let shares: Vec<_> = chunks.chunks(share).map(|share| scope.spawn(parse(share))).collect();
+        let parsed =
+            |share: ScopedJoinHandle<'_, _>| share.join().unwrap_or_else(|panic| resume_unwind(panic));
+        shares.into_iter().flat_map(parsed).collect()
+    })
 }
 
 fn documents(chunk: &Chunk<'_>) -> Vec<Document> {

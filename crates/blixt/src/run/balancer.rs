@@ -18,7 +18,7 @@ use blixt_core::translate::{Note, Report, Touched, Translation, retranslate, tra
 use blixt_loader::host::{
     Interest, Listening, Observation, Watcher, announce, announcements, listening_sockets,
 };
-use blixt_loader::{Counters, Dataplane};
+use blixt_loader::{Counters, Dataplane, release_memory};
 use tokio::sync::mpsc;
 
 use super::assigned;
@@ -40,6 +40,9 @@ use crate::status::view::View;
 const STATUS_DELAY: Duration = Duration::from_millis(50);
 /// But not later than this.
 const STATUS_LATEST: Duration = Duration::from_millis(500);
+
+/// A change of so many objects took memory that is not needed any more.
+const MANY: usize = 1000;
 
 /// A running instance.
 pub struct Balancer {
@@ -277,6 +280,9 @@ impl Balancer {
     fn tell_statuses(&mut self, translation: Translation) {
         self.notes = translation.notes;
         let changes = self.book.enter(translation.statuses, jiff::Timestamp::now());
+        if changes.objects.len() >= MANY {
+            release_memory();
+        }
         let assigned = assigned::of(&self.book);
         if assigned != self.source.store().snapshot.assigned {
             if let Err(error) = assigned::save(&self.assigned_file, &assigned) {
