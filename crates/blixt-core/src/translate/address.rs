@@ -5,13 +5,35 @@
 //! follows from its name, so that Gateways which come and go do not move the others.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::address_range::AddressRange;
 use super::gateway::GatewayState;
 use super::refusal::Refusal;
 use crate::snapshot::Snapshot;
 use crate::tables::Family;
+
+/// Blocks of addresses that no packet between machines can have, both ends included.
+const UNUSABLE: [(IpAddr, IpAddr, &str); 10] = [
+    (v4(0), v4(0), "is the unspecified address"),
+    (v4(0x7f00_0000), v4(0x7fff_ffff), "is a loopback address"),
+    (v4(0xa9fe_0000), v4(0xa9fe_ffff), "is a link-local address"),
+    (v4(0xe000_0000), v4(0xefff_ffff), "is a multicast address"),
+    (v4(u32::MAX), v4(u32::MAX), "is the broadcast address"),
+    (v6(0), v6(0), "is the unspecified address"),
+    (v6(1), v6(1), "is a loopback address"),
+    (v6(0xffff << 32), v6((1 << 48) - 1), "is an IPv4 address in IPv6 form"),
+    (v6(0xfe80 << 112), v6((0xfec0 << 112) - 1), "is a link-local address"),
+    (v6(0xff << 120), v6(u128::MAX), "is a multicast address"),
+];
+
+const fn v4(number: u32) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::from_bits(number))
+}
+
+const fn v6(number: u128) -> IpAddr {
+    IpAddr::V6(Ipv6Addr::from_bits(number))
+}
 
 /// Gives every accepted Gateway its addresses.
 pub fn assign(snapshot: &Snapshot, gateways: &mut [GatewayState<'_>]) {
@@ -61,22 +83,15 @@ fn usable(address: IpAddr) -> Result<IpAddr, &'static str> {
 
 /// Why no packet between machines can have this address.
 pub fn unusable(address: IpAddr) -> Option<&'static str> {
-    if address.is_unspecified() {
-        return Some("is the unspecified address");
-    }
-    if address.is_loopback() {
-        return Some("is a loopback address");
-    }
-    if address.is_multicast() {
-        return Some("is a multicast address");
-    }
-    match address {
-        IpAddr::V4(address) if address.is_broadcast() => Some("is the broadcast address"),
-        IpAddr::V4(address) if address.is_link_local() => Some("is a link-local address"),
-        IpAddr::V6(address) if address.is_unicast_link_local() => Some("is a link-local address"),
-        IpAddr::V6(address) if address.to_ipv4_mapped().is_some() => Some("is an IPv4 address in IPv6 form"),
-        _ => None,
-    }
+    unusable_between(address, address).map(|(_, fault)| fault)
+}
+
+/// The first address from `first` to `last` that no packet between machines can have, and why.
+pub fn unusable_between(first: IpAddr, last: IpAddr) -> Option<(IpAddr, &'static str)> {
+    let found = UNUSABLE.into_iter().filter(|(from, to, _)| {
+        first.is_ipv4() == from.is_ipv4() && last.is_ipv4() == to.is_ipv4() && first <= *to && last >= *from
+    });
+    found.map(|(from, _, fault)| (first.max(from), fault)).min()
 }
 
 /// `GatewaySpec.addresses` absent, or with an entry without a value: the implementation assigns.
@@ -140,13 +155,12 @@ fn assign_any(snapshot: &Snapshot, state: &mut GatewayState<'_>, taken: &mut BTr
     }
 }
 
-/// The first free address from a place that follows from the name, around to that place again.
+/// The first free address from a place that follows from the name, around to that place again. Ranges hold usable
+/// addresses only, so that no more steps are taken than addresses are.
 fn free_address(ranges: &[&AddressRange], name: &str, taken: &BTreeSet<IpAddr>) -> Option<IpAddr> {
     let size = ranges.iter().fold(0_u128, |size, range| size.saturating_add(range.len()));
     let start = u128::from(xxhash_rust::xxh3::xxh3_64(name.as_bytes())) % size;
-    (0..size)
-        .map(|step| nth(ranges, (start + step) % size))
-        .find(|address| !taken.contains(address) && unusable(*address).is_none())
+    (0..size).map(|step| nth(ranges, (start + step) % size)).find(|address| !taken.contains(address))
 }
 
 fn nth(ranges: &[&AddressRange], mut index: u128) -> IpAddr {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::address;
 use super::address_range::AddressRange;
 use super::refusal::Refusal;
 use crate::api::{BlixtClassSpec, GatewayClass, Kind, L7Listeners, ObjectKey};
@@ -82,13 +83,21 @@ fn parse_settings(spec: &BlixtClassSpec) -> Result<Settings, String> {
     let mut ranges = Vec::new();
     for (index, pool) in spec.address_pools.iter().enumerate() {
         for (place, text) in pool.addresses.iter().enumerate() {
-            let range = AddressRange::parse(text).map_err(|message| {
+            let range = AddressRange::parse(text).and_then(usable).map_err(|message| {
                 format!("spec.addressPools[{index}].addresses[{place}] (pool {}): {message}", pool.name)
             })?;
             ranges.push(range);
         }
     }
     Ok(Settings { forwarding: spec.forwarding, ranges })
+}
+
+/// A range of which every address can be given away.
+fn usable(range: AddressRange) -> Result<AddressRange, String> {
+    match address::unusable_between(range.address(0), range.address(range.len() - 1)) {
+        None => Ok(range),
+        Some((address, fault)) => Err(format!("{address} {fault}: give addresses that clients can reach")),
+    }
 }
 
 /// `Accepted` and `SupportedVersion`, and what the class can do.
