@@ -37,7 +37,7 @@ pub struct Sources {
     pub ready: watch::Receiver<bool>,
 }
 
-/// Takes the address, before anything else is touched: somebody else may have it.
+/// Takes the address; somebody else may have it.
 pub fn bind(address: SocketAddr) -> anyhow::Result<StdTcpListener> {
     let listener = StdTcpListener::bind(address).with_context(|| {
         format!("cannot listen on {address} for metrics; choose another with --listen, or `--listen off`")

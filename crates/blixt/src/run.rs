@@ -87,8 +87,12 @@ struct Signals {
 
 async fn follow(settings: Settings) -> anyhow::Result<Exit> {
     let mut signals = Signals::new()?;
-    let listener = settings.listen.map(metrics::bind).transpose()?;
+    // The lock comes first: of two instances, the second must hear of the first, not of a port that is taken.
     let dataplane = Dataplane::open(&settings.dataplane_options(HOP_LIFE)).map_err(instance_error)?;
+    let listener = match settings.listen.map(metrics::bind).transpose() {
+        Ok(listener) => listener,
+        Err(error) => return Err(withdraw(dataplane, error)),
+    };
     for kept in &dataplane.found().kept_sizes {
         tracing::warn!(
             map = kept.map,
@@ -175,6 +179,18 @@ async fn follow(settings: Settings) -> anyhow::Result<Exit> {
 
 fn current(observations: &mut watch::Receiver<Arc<Observation>>) -> Arc<Observation> {
     Arc::clone(&observations.borrow_and_update())
+}
+
+/// A start that fails leaves nothing new behind; what an instance before it left, of whatever version, goes on.
+fn withdraw(dataplane: Dataplane, error: anyhow::Error) -> anyhow::Error {
+    let found = dataplane.found();
+    if found.is_taken_over || !found.other_layouts.is_empty() {
+        return error;
+    }
+    match dataplane.remove() {
+        Ok(()) => error,
+        Err(left) => error.context(format!("cannot remove what was opened ({left}): run `blixt cleanup`")),
+    }
 }
 
 /// That somebody else runs has an exit code of its own.

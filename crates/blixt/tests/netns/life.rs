@@ -112,7 +112,7 @@ fn cleanup_after_sigkill_removes_every_trace(hook: Hook) {
 fn a_second_instance_in_the_same_namespace_is_refused() {
     let world = World::usual(Hook::Tc);
     let directory = world.directory();
-    let second = world.blixt(&["run", "--listen", "off", "-f", directory.to_str().unwrap()]);
+    let second = world.blixt(&["run", "-f", directory.to_str().unwrap()]);
     let words = String::from_utf8_lossy(&second.stderr);
     assert_eq!(second.status.code(), Some(3), "{words}");
     assert!(words.contains("another Blixt") && words.contains("stop it first"), "{words}");
