@@ -71,6 +71,8 @@ pub struct Note {
     pub object: ObjectKey,
     /// The field.
     pub field: &'static str,
+    /// It does not work as it is written; else it is only worth knowing.
+    pub is_error: bool,
     /// What there is to know.
     pub message: String,
 }

@@ -58,6 +58,7 @@ pub fn attach<'a>(
             notes.push(Note {
                 object: key.clone(),
                 field: "spec.parentRefs",
+                is_error: true,
                 message: "it names no parent, so nothing serves it: name a Gateway or a ListenerSet".into(),
             });
         }
@@ -113,6 +114,7 @@ impl<'a> Parents<'a> {
                 name: route.metadata.name.clone(),
             },
             field: "spec.parentRefs",
+            is_error: true,
             message,
         };
         let Some(key) = parent_key(route, reference) else {

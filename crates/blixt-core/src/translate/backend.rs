@@ -134,6 +134,7 @@ impl<'a> Resolver<'a> {
         let note = |object| Note {
             object,
             field: "spec.sessionAffinity",
+            is_error: false,
             message: "Blixt spreads connections by their addresses and ports, not by client: remove it"
                 .into(),
         };

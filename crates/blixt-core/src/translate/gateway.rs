@@ -7,9 +7,10 @@ use super::Note;
 use super::class::{Class, Settings};
 use super::listener::{self, ListenerState};
 use super::listener_set::SetState;
+use super::namespaces;
 use super::programmed::{Outcome, Programmed};
 use super::refusal::Refusal;
-use crate::api::{Gateway, ObjectKey};
+use crate::api::{Gateway, ListenerNamespacesFrom, ObjectKey};
 use crate::config::Endpoint;
 use crate::snapshot::Snapshot;
 use crate::status::{Condition, ConditionStatus, GatewayStatus, Status, StatusAddress, Statuses};
@@ -42,6 +43,7 @@ pub fn gateways<'a>(
             notes.extend(missing_class(snapshot, key, gateway));
             continue;
         };
+        notes.extend(selector_note(key, gateway));
         gateways.push(GatewayState {
             key,
             gateway,
@@ -62,7 +64,27 @@ fn missing_class(snapshot: &Snapshot, key: &ObjectKey, gateway: &Gateway) -> Opt
     (!exists).then(|| Note {
         object: key.clone(),
         field: "spec.gatewayClassName",
+        is_error: true,
         message: format!("there is no GatewayClass {class}: create it, or name one that exists"),
+    })
+}
+
+/// A selector of `spec.allowedListeners` that makes no sense lets no ListenerSet in, and the API has no condition for
+/// it. The Gateway's own listeners go on.
+fn selector_note(key: &ObjectKey, gateway: &Gateway) -> Option<Note> {
+    let namespaces = &gateway.spec.allowed_listeners.as_ref()?.namespaces;
+    if namespaces.from != ListenerNamespacesFrom::Selector {
+        return None;
+    }
+    let fault = match &namespaces.selector {
+        Some(selector) => namespaces::selector_fault(selector)?,
+        None => "selector is missing: give one, or choose another from".into(),
+    };
+    Some(Note {
+        object: key.clone(),
+        field: "spec.allowedListeners.namespaces",
+        is_error: true,
+        message: format!("{fault}; until then no ListenerSet is let in"),
     })
 }
 

@@ -39,6 +39,7 @@ pub fn listener_sets<'a>(
             notes.push(Note {
                 object: key.clone(),
                 field: "spec.parentRef",
+                is_error: true,
                 message: "it names no Gateway: only a Gateway can be the parent of a ListenerSet".into(),
             });
             continue;
@@ -50,6 +51,7 @@ pub fn listener_sets<'a>(
             notes.push(Note {
                 object: key.clone(),
                 field: "spec.parentRef",
+                is_error: true,
                 message: format!("there is no {parent}: create it, or name one that exists"),
             });
         }

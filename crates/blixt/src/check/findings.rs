@@ -71,12 +71,10 @@ pub fn findings(store: &Store) -> Findings {
     }));
     let translation = translate(&store.snapshot, None);
     findings.extend(conditions(store, &translation));
-    findings.extend(
-        translation
-            .notes
-            .iter()
-            .map(|found| Finding::new(Severity::Note, note(found, store.origin(&found.object)))),
-    );
+    findings.extend(translation.notes.iter().map(|found| {
+        let severity = if found.is_error { Severity::Error } else { Severity::Note };
+        Finding::new(severity, note(found, store.origin(&found.object)))
+    }));
     findings.extend(conflicts(&translation));
     let objects = store.known().count();
     if objects == 0 && findings.is_empty() {
