@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::{ObjectKey, ParentReference, RouteGroupKind};
+use crate::api::{Kind, ObjectKey, ParentReference, RouteGroupKind};
 
 /// Our `controllerName`.
 pub const CONTROLLER_NAME: &str = "gateway.networking.k8s.io/blixt";
@@ -154,7 +154,7 @@ impl Status {
     }
 
     /// Every condition, with the part of the object that it belongs to: empty for the object itself, else
-    /// `listener NAME` or `parent NAME`.
+    /// `listener NAME` or what [`parent_part`] says.
     pub fn all_conditions(&self) -> Vec<(String, &Condition)> {
         let listeners = match self {
             Self::Gateway(status) => status.listeners.as_slice(),
@@ -170,14 +170,21 @@ impl Status {
             listener.conditions.iter().map(|condition| (format!("listener {}", listener.name), condition))
         });
         let of_parents = parents.iter().flat_map(|parent| {
-            let parent_ref = &parent.parent_ref;
-            let section =
-                parent_ref.section_name.as_ref().map(|section| format!("/{section}")).unwrap_or_default();
-            let part = format!("parent {}{section}", parent_ref.name);
+            let part = parent_part(&parent.parent_ref);
             parent.conditions.iter().map(move |condition| (part.clone(), condition))
         });
         own.chain(of_listeners).chain(of_parents).collect()
     }
+}
+
+/// The part of a route that a parent is: `parent NAME`, with whatever else tells it from the route's other parents.
+pub fn parent_part(reference: &ParentReference) -> String {
+    let ParentReference { group: _, kind, name, namespace, port, section_name } = reference;
+    let kind = if kind == Kind::Gateway.name() { String::new() } else { format!("{kind} ") };
+    let namespace = namespace.as_ref().map(|namespace| format!("{namespace}/")).unwrap_or_default();
+    let section = section_name.as_ref().map(|section| format!("/{section}")).unwrap_or_default();
+    let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+    format!("parent {kind}{namespace}{name}{section}{port}")
 }
 
 impl Condition {

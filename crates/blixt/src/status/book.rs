@@ -6,9 +6,10 @@ use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 
-use blixt_core::api::ObjectKey;
-use blixt_core::status::{ConditionStatus, Status, Statuses};
+use blixt_core::api::{ObjectKey, ParentReference};
+use blixt_core::status::{ConditionStatus, Status, Statuses, parent_part};
 use jiff::Timestamp;
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 /// Every status, and since when.
@@ -112,10 +113,11 @@ impl Book {
             note(&format!("listener {}", text(listener, "name")), listener);
         }
         for parent in status.get("parents").and_then(Value::as_array).into_iter().flatten() {
-            let reference = parent.get("parentRef").unwrap_or(&Value::Null);
-            let section = text(reference, "sectionName");
-            let section = if section.is_empty() { String::new() } else { format!("/{section}") };
-            note(&format!("parent {}{section}", text(reference, "name")), parent);
+            if let Some(reference) =
+                parent.get("parentRef").and_then(|value| ParentReference::deserialize(value).ok())
+            {
+                note(&parent_part(&reference), parent);
+            }
         }
     }
 
@@ -202,7 +204,9 @@ fn set_time(condition: &mut Map<String, Value>, time: Option<Timestamp>) {
 mod tests {
     use super::*;
     use blixt_core::api::Kind;
-    use blixt_core::status::{Condition, GatewayStatus, ListenerStatus};
+    use blixt_core::status::{
+        CONTROLLER_NAME, Condition, GatewayStatus, ListenerStatus, RouteParentStatus, RouteStatus,
+    };
 
     fn key() -> ObjectKey {
         ObjectKey { kind: Kind::Gateway, namespace: "default".into(), name: "web".into() }
@@ -268,6 +272,34 @@ mod tests {
         after.remember(key(), &before.status(&key()).unwrap());
         after.enter(statuses(True, True, ""), at(9));
         assert_eq!(times(&after), ["1970-01-01T00:00:01Z", "1970-01-01T00:00:09Z"]);
+    }
+
+    #[test]
+    fn parents_of_one_name_in_two_namespaces_are_two() {
+        use ConditionStatus::{False, True};
+        let parent = |namespace: &str, status| RouteParentStatus {
+            parent_ref: ParentReference {
+                group: Kind::Gateway.group().into(),
+                kind: Kind::Gateway.name().into(),
+                name: "web".into(),
+                namespace: Some(namespace.into()),
+                port: None,
+                section_name: None,
+            },
+            controller_name: CONTROLLER_NAME.into(),
+            conditions: vec![condition(status, "")],
+        };
+        let of = |of_b| {
+            let parents = vec![parent("a", True), parent("b", of_b)];
+            Statuses::from([(key(), Status::Route(RouteStatus { parents }))])
+        };
+        let mut book = Book::default();
+        book.enter(of(False), at(1));
+        let mut after = Book::default();
+        after.remember(key(), &book.status(&key()).unwrap());
+        assert!(after.enter(of(False), at(2)).transitions.is_empty());
+        let turned = after.enter(of(True), at(3)).transitions;
+        assert_eq!(turned.iter().map(|turned| turned.part.as_str()).collect::<Vec<_>>(), ["parent b/web"]);
     }
 
     #[test]
