@@ -120,18 +120,20 @@ pub fn ask<T: DeserializeOwned>(path: &Path, request: &Request) -> anyhow::Resul
     }
 }
 
-fn not_reached(path: &Path, error: &io::Error) -> InstanceError {
-    InstanceError(match error.kind() {
-        ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
+/// Only where nobody listens is there no instance; otherwise there may be one.
+fn not_reached(path: &Path, error: &io::Error) -> anyhow::Error {
+    match error.kind() {
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused => InstanceError(
             "no instance runs in this network namespace; start one with `blixt run -f DIR`, or look from the \
              namespace that it runs in: `ip netns exec NAME blixt status`"
-                .to_owned()
-        }
+                .to_owned(),
+        )
+        .into(),
         ErrorKind::PermissionDenied => {
-            format!("may not open the control socket {}; run this as root", path.display())
+            anyhow!("may not open the control socket {}; run this as root", path.display())
         }
-        _ => format!("cannot open the control socket {}: {error}", path.display()),
-    })
+        _ => anyhow!("cannot open the control socket {}: {error}", path.display()),
+    }
 }
 
 async fn answer(stream: tokio::net::UnixStream, asks: mpsc::Sender<Ask>) -> anyhow::Result<()> {
