@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::bail;
 use blixt_core::compile::compile;
 use blixt_core::config::Config;
 use blixt_core::explain::{Explanation, Tuple, explain as explain_packet};
@@ -30,18 +31,18 @@ pub fn explain(args: ExplainArgs) -> anyhow::Result<Exit> {
     let ExplainArgs { files, output, packet } = args;
     // A typing error is found before anybody is asked.
     let tuple: Tuple = packet.parse()?;
-    let explanation = if files.is_empty() {
+    let (explanation, exit) = if files.is_empty() {
         let socket = RuntimeDir::of(&Instance::current()?).socket();
-        control::ask(&socket, &Request::Explain { packet })?
+        (control::ask(&socket, &Request::Explain { packet })?, Exit::Success)
     } else {
-        of_files(&files, &tuple)
+        of_files(&files, &tuple)?
     };
     let text = match output {
         CheckOutput::Text => format!("{explanation}\n"),
         CheckOutput::Json => serde_json::to_string_pretty(&explanation)? + "\n",
     };
     io::stdout().write_all(text.as_bytes())?;
-    Ok(Exit::Success)
+    Ok(exit)
 }
 
 /// Explains what the running instance would do now, with the flows that the kernel has.
@@ -52,16 +53,23 @@ pub fn of_running(balancer: &Balancer, packet: &str) -> anyhow::Result<Explanati
     Ok(explain_packet(&tuple, &tables, config, &memory, Settings::DEFAULT))
 }
 
-/// Explains what a machine with one device and a way to every backend would do.
-fn of_files(files: &[PathBuf], tuple: &Tuple) -> Explanation {
+/// Explains what a machine with one device and a way to every backend would do. What is wrong with the files is said
+/// on standard error; one that cannot be read at all ends it.
+fn of_files(files: &[PathBuf], tuple: &Tuple) -> anyhow::Result<(Explanation, Exit)> {
     let mut store = check::load(files);
-    for problem in store.problems() {
-        tracing::warn!(%problem, "left out");
+    let problems = store.problems();
+    let exit = if problems.is_empty() { Exit::Success } else { Exit::Findings };
+    for problem in &problems {
+        // A file as a whole, not something in it.
+        if problem.line == 0 && problem.object.is_empty() {
+            bail!("{problem}");
+        }
+        writeln!(io::stderr(), "error: {problem}")?;
     }
     store.snapshot_mut().machine = check::somewhere();
     let config = translate(&store.snapshot, None).config;
     let tables = compile(&config, &host(&config), &Tables::default(), &Limits::default()).tables;
-    explain_packet(tuple, &tables, &config, &NoMemory, Settings::DEFAULT)
+    Ok((explain_packet(tuple, &tables, &config, &NoMemory, Settings::DEFAULT), exit))
 }
 
 fn host(config: &Config) -> Host {

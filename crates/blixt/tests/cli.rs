@@ -124,6 +124,21 @@ fn every_example_is_in_order() {
 }
 
 #[test]
+fn explain_of_files_that_are_missing_or_wrong_is_no_success() {
+    let packet = "tcp 10.0.0.1:4242 > 10.0.0.2:80";
+    let missing = blixt(&["explain", "-f", "nosuch.yaml", packet]);
+    assert_eq!(missing.status.code(), Some(1), "{}", text(&missing.stdout));
+    assert!(missing.stdout.is_empty() && text(&missing.stderr).contains("nosuch.yaml"));
+    let wrong = blixt(&["explain", "-f", "wrong.yaml", packet]);
+    assert_eq!(wrong.status.code(), Some(1), "{}", text(&wrong.stdout));
+    assert!(
+        text(&wrong.stderr).contains("wrong.yaml:") && !wrong.stdout.is_empty(),
+        "{}",
+        text(&wrong.stderr)
+    );
+}
+
+#[test]
 fn every_help_has_examples() {
     for command in ["run", "check", "explain", "status", "demo", "cleanup", "completions", "man"] {
         let output = blixt(&[command, "--help"]);
