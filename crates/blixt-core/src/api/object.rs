@@ -136,4 +136,10 @@ impl Object {
             _ => false,
         }
     }
+
+    /// Whether it makes no difference which of the two is there: labels count, since slices find their Service and
+    /// selectors find namespaces by them.
+    pub fn same_meaning(&self, other: &Self) -> bool {
+        self.same_spec(other) && self.metadata().labels == other.metadata().labels
+    }
 }

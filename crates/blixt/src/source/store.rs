@@ -383,7 +383,7 @@ impl Store {
         let Some(Hold::Shadowed(definition)) = self.files.get(file)?.holds.get(key) else { return None };
         let first = self.known.get(key)?;
         let in_force = object_in_force(&self.snapshot, key);
-        if in_force.is_some_and(|in_force| in_force.same_spec(&definition.object)) {
+        if in_force.is_some_and(|in_force| in_force.same_meaning(&definition.object)) {
             // Both want the same: whichever goes, nothing changes.
             return None;
         }

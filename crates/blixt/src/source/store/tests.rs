@@ -187,6 +187,18 @@ fn two_definitions_that_want_the_same_are_no_problem() {
     assert_eq!(world.services(), "a:1/1@1");
 }
 
+/// A slice finds its Service by a label, and a selector a namespace.
+#[test]
+fn two_definitions_that_differ_in_labels_are_a_problem() {
+    let namespace = |team: &str| {
+        text(&format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: a, labels: {{team: {team}}}}}\n"))
+    };
+    let mut world = World::default();
+    world.step([("x.yaml", namespace("red")), ("y.yaml", namespace("blue"))]);
+    assert_eq!(world.problems().len(), 1);
+    assert!(world.problems()[0].starts_with("y.yaml:1: Namespace a: metadata.name: it is defined already"));
+}
+
 #[test]
 fn a_definition_twice_in_one_file_is_a_problem_and_the_first_counts() {
     let mut world = World::default();
