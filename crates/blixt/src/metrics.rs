@@ -33,7 +33,7 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 pub struct Sources {
     /// Asks the run loop for its numbers.
     pub numbers: mpsc::Sender<oneshot::Sender<Numbers>>,
-    /// Whether the data plane holds what the manifests say.
+    /// Whether the data plane holds what the manifests say, and an interface carries it.
     pub ready: watch::Receiver<bool>,
 }
 
@@ -90,9 +90,10 @@ async fn answer<B>(request: Request<B>, sources: Sources) -> Result<Response<Ful
             None => text(StatusCode::SERVICE_UNAVAILABLE, "the run loop does not answer\n"),
         },
         "/readyz" if *sources.ready.borrow() => text(StatusCode::OK, "ready\n"),
-        "/readyz" => {
-            text(StatusCode::SERVICE_UNAVAILABLE, "the data plane does not hold the manifests' state yet\n")
-        }
+        "/readyz" => text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the manifests are not served now; ask `blixt status` why\n",
+        ),
         _ => text(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n"),
     })
 }

@@ -127,9 +127,12 @@ async fn follow(settings: Settings) -> anyhow::Result<Exit> {
 
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut has_begun = false;
     let end = loop {
         balancer.converge();
-        if balancer.is_ready() && !ready.send_replace(true) {
+        ready.send_replace(balancer.is_ready());
+        if balancer.has_begun() && !has_begun {
+            has_begun = true;
             balancer.log_ready();
             notify(&[sd_notify::NotifyState::Ready]);
         }

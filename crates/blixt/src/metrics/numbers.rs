@@ -104,7 +104,7 @@ impl Collector for Numbers {
         gauge(
             encoder,
             "blixt_ready",
-            "Whether the data plane holds what the manifests say",
+            "Whether the data plane holds what the manifests say, and an interface carries it",
             self.ready.into(),
         )?;
         gauge(

@@ -64,6 +64,8 @@ pub struct Balancer {
     status_dir: Option<StatusDir>,
     assigned_file: PathBuf,
     listening: Listening,
+    /// Why no interface carries the program.
+    pub(crate) unhooked: Option<String>,
     stale: Stale,
     /// What the tables were compiled from; `None` where that is not known.
     compiled: Option<Compiled>,
@@ -153,6 +155,7 @@ impl Balancer {
             status_dir,
             assigned_file: runtime_dir.assigned(),
             listening: Listening::default(),
+            unhooked: None,
             stale: Stale { objects: Touched::Everything, tables: true, devices: true, retry: false },
             compiled: None,
             interest: 0,
@@ -226,12 +229,19 @@ impl Balancer {
             let Settings { interfaces, hook, .. } = &self.settings;
             self.devices.follow(&mut self.dataplane, &observation.links, interfaces, *hook, egress, retry);
             self.retire_other_layouts();
+            self.note_hooks(&observation);
         }
     }
 
-    /// The data plane holds what the manifests said when it began, or later.
-    pub fn is_ready(&self) -> bool {
+    /// The data plane has held what the manifests say, perhaps without an interface: a service manager does not wait
+    /// for those.
+    pub fn has_begun(&self) -> bool {
         self.progress.applied_generation > 0
+    }
+
+    /// The data plane holds what the manifests say, and sees packets.
+    pub fn is_ready(&self) -> bool {
+        self.has_begun() && self.progress.error.is_none() && self.unhooked.is_none()
     }
 
     /// Says that it is.
@@ -427,6 +437,19 @@ impl Balancer {
         }
     }
 
+    /// Without an interface nothing is served, whatever the maps hold.
+    fn note_hooks(&mut self, observation: &Observation) {
+        let unhooked = self.devices.why_none(&observation.links, &self.settings.interfaces);
+        if unhooked == self.unhooked {
+            return;
+        }
+        if let Some(reason) = &unhooked {
+            tracing::warn!(reason, "no connection is served");
+        }
+        self.unhooked = unhooked;
+        self.make_report();
+    }
+
     fn apply(&mut self, ops: &[Op], began: Instant) -> bool {
         let result = self.dataplane.apply(ops);
         self.progress.apply_seconds = began.elapsed().as_secs_f64();
@@ -448,6 +471,7 @@ impl Balancer {
             &self.tables,
             &self.compile_problems,
             self.progress.error.as_deref(),
+            self.unhooked.as_deref(),
             &self.listening,
         );
         if self.report.as_deref() != Some(&report) {

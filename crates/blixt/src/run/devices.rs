@@ -52,6 +52,22 @@ impl Devices {
         self.failed.iter().map(|(ifindex, failure)| (*ifindex, failure))
     }
 
+    /// Why no device is hooked, if none is.
+    pub fn why_none(&self, links: &BTreeMap<u32, Link>, names: &GlobSet) -> Option<String> {
+        if !self.attached.is_empty() {
+            return None;
+        }
+        if let Some(failure) = self.failed.values().next() {
+            return Some(format!("no interface carries blixt: {}: {}", failure.device, failure.error));
+        }
+        let others = links.values().filter(|link| link.ethernet && !names.is_match(&link.name));
+        let others: Vec<&str> = others.map(|link| link.name.as_str()).collect();
+        Some(match others[..] {
+            [] => "no interface carries blixt: there is none with Ethernet frames; add one".into(),
+            _ => format!("no interface carries blixt: `--interface` matches none of {}", others.join(", ")),
+        })
+    }
+
     /// Hooks the devices that match and no others. The tables must be filled by then. Devices that failed before are
     /// tried again only if `retry` is set.
     pub fn follow(

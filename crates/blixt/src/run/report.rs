@@ -14,6 +14,7 @@ pub fn report(
     tables: &Tables,
     problems: &[Problem],
     apply_error: Option<&str>,
+    unhooked: Option<&str>,
     listening: &Listening,
 ) -> Report {
     let mut by_frontend: BTreeMap<&Endpoint, Vec<&Problem>> = BTreeMap::new();
@@ -27,7 +28,7 @@ pub fn report(
         let fatal = problems.iter().find(|problem| problem.is_fatal()).map(ToString::to_string);
         let is_there = tables.frontends.contains_key(endpoint);
         let missing = apply_error.filter(|_| !is_there).map(str::to_owned);
-        let error = fatal.or(missing);
+        let error = fatal.or(missing).or_else(|| unhooked.map(str::to_owned));
         if error.is_none() && !is_there {
             return None;
         }
@@ -73,15 +74,23 @@ mod tests {
 
     #[test]
     fn a_frontend_that_is_not_written_yet_is_not_reported() {
-        let report = report(&config(&[80, 81]), &tables(&[80]), &[], None, &Listening::default());
+        let report = report(&config(&[80, 81]), &tables(&[80]), &[], None, None, &Listening::default());
         assert_eq!(report.frontends, BTreeMap::from([(endpoint(80), FrontendReport::default())]));
     }
 
     #[test]
     fn a_frontend_that_cannot_be_written_says_why() {
-        let report = report(&config(&[80, 81]), &tables(&[80]), &[], Some("map full"), &Listening::default());
+        let report =
+            report(&config(&[80, 81]), &tables(&[80]), &[], Some("map full"), None, &Listening::default());
         assert_eq!(report.frontends[&endpoint(80)].error, None);
         assert_eq!(report.frontends[&endpoint(81)].error.as_deref(), Some("map full"));
+    }
+
+    #[test]
+    fn without_a_hooked_interface_no_frontend_takes_connections() {
+        let report =
+            report(&config(&[80]), &tables(&[80]), &[], None, Some("no interface"), &Listening::default());
+        assert_eq!(report.frontends[&endpoint(80)].error.as_deref(), Some("no interface"));
     }
 
     #[test]
@@ -91,7 +100,7 @@ mod tests {
             listener: "default/web/http".into(),
             backend: endpoint(8080),
         };
-        let report = report(&config(&[80]), &tables(&[80]), &[problem], None, &Listening::default());
+        let report = report(&config(&[80]), &tables(&[80]), &[problem], None, None, &Listening::default());
         let report = &report.frontends[&endpoint(80)];
         assert_eq!(report.error, None);
         assert!(

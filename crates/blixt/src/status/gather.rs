@@ -26,7 +26,7 @@ const GATEWAY_API: &str = "v1.6.1";
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Summary {
-    /// The data plane holds what the manifests say.
+    /// The data plane holds what the manifests say, and an interface carries it.
     pub ready: bool,
     /// The number of the Config that the manifests give.
     pub generation: u64,
@@ -331,6 +331,7 @@ fn problems(balancer: &Balancer) -> Vec<ProblemView> {
         message: failure.error.clone(),
         ..ProblemView::default()
     }));
+    problems.extend(balancer.unhooked.clone().map(message));
     problems.extend(balancer.progress.error.clone().map(message));
     problems
 }
