@@ -177,8 +177,13 @@ impl Balancer {
         let problems = self.source.store().problems();
         self.stale.objects.merge(self.source.refresh(changes));
         let now = self.source.store().problems();
+        let kept = if now == problems { BTreeSet::new() } else { self.source.store().kept() };
         for problem in now.iter().filter(|problem| !problems.contains(problem)) {
-            tracing::warn!(%problem, "the last good state stays");
+            if kept.contains(&(problem.file.as_path(), problem.object.clone())) {
+                tracing::warn!(%problem, "cannot be used as it is written; its last good state stays");
+            } else {
+                tracing::warn!(%problem, "cannot be used as it is written");
+            }
         }
         if now.len() < problems.len() && now.is_empty() {
             tracing::info!("every file is in order again");

@@ -176,6 +176,19 @@ impl Store {
         problems
     }
 
+    /// The objects of which an earlier good state stands in for what their file says, and once without a name each such
+    /// file.
+    pub fn kept(&self) -> BTreeSet<(&Path, String)> {
+        let mut kept = BTreeSet::new();
+        for (file, state) in &self.files {
+            for (key, _) in state.holds.iter().filter(|(_, hold)| matches!(hold, Hold::Stale)) {
+                kept.insert((file.as_ref(), String::new()));
+                kept.insert((file.as_ref(), key.to_string()));
+            }
+        }
+        kept
+    }
+
     /// Every document of a kind that Blixt does not read.
     pub fn skipped(&self) -> Vec<Skipped> {
         let of_file = |(file, state): (&Arc<Path>, &FileState)| {

@@ -123,6 +123,15 @@ fn a_wrong_document_keeps_the_last_good_state_of_its_object_alone() {
     let problems = world.problems();
     assert_eq!(problems.len(), 1, "{problems:?}");
     assert!(problems[0].starts_with("x.yaml:7: Service default/a: spec.ports[0].port: "), "{problems:?}");
+    assert!(world.store.kept().contains(&(Path::new("x.yaml"), "Service default/a".to_owned())));
+}
+
+#[test]
+fn what_was_wrong_from_the_start_keeps_nothing() {
+    let mut world = World::default();
+    world.step([("x.yaml", text(&wrong("a"))), ("y.yaml", text(NOT_YAML))]);
+    assert_eq!(world.problems().len(), 2);
+    assert!(world.store.kept().is_empty());
 }
 
 #[test]
