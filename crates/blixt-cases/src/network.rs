@@ -4,7 +4,7 @@
 //! client ── CLIENT_SIDE [balancer] BACKEND_SIDE ── backend, other backend
 //! ```
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use blixt_core::config::{Endpoint, Protocol};
 use blixt_core::host::Mac;
@@ -167,6 +167,24 @@ pub fn moves(way: Way, state: BackendState) -> Vec<Op> {
     for net in nets() {
         for protocol in PROTOCOLS {
             let (slot, entry) = backend(&net, protocol, 1, state, way);
+            ops.push(Op::SetBackend(slot, entry));
+        }
+    }
+    ops
+}
+
+/// The way to the backends is lost, or found again with this source: `None` is lost.
+pub fn reroutes(way: Way, source: impl Fn(&Net) -> Option<IpAddr>) -> Vec<Op> {
+    let mut ops = Vec::new();
+    for net in nets() {
+        let nowhere =
+            if net.source.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        for protocol in PROTOCOLS {
+            let (slot, entry) = backend(&net, protocol, 1, BackendState::Serving, way);
+            let entry = match source(&net) {
+                Some(source) => BackendEntry { source, ..entry },
+                None => BackendEntry { source: nowhere, hop: 0, ..entry },
+            };
             ops.push(Op::SetBackend(slot, entry));
         }
     }

@@ -1,6 +1,8 @@
 //! A packet without a flow: whose is it, and which connection does it begin?
 
-use crate::abi::{Backend, BackendId, FLOW_REQUEST, FLOW_TO_STACK, Flow, Frontend, WAY_LOCAL, WAY_NAT};
+use crate::abi::{
+    Backend, BackendId, FLOW_REQUEST, FLOW_TO_STACK, Flow, FlowKey, Frontend, WAY_LOCAL, WAY_NAT,
+};
 use crate::address::Address;
 use crate::headers::{Headers, RST};
 use crate::room::Room;
@@ -68,9 +70,19 @@ fn begin<A: Address, S: State<A>>(
             return Err(reason);
         }
     };
+    if source(key, &backend) == A::default() {
+        // Its way is lost for now: a flow begun without a source would keep none for ever.
+        return Err(DropReason::NoWay);
+    }
     room.flow = request(headers, id, &backend, state.now());
     room.attempts = 0;
     Ok(())
+}
+
+/// Who a backend sees as the sender of a client's packets.
+#[inline(always)]
+pub(crate) fn source<A: Address>(key: &FlowKey<A>, backend: &Backend<A>) -> A {
+    if backend.way == WAY_NAT { backend.source } else { key.source }
 }
 
 /// The half from the client to the backend, with the client's own port.
@@ -78,7 +90,7 @@ fn begin<A: Address, S: State<A>>(
 fn request<A: Address>(headers: &Headers<A>, id: BackendId, backend: &Backend<A>, now: u32) -> Flow<A> {
     let key = &headers.key;
     Flow {
-        source: if backend.way == WAY_NAT { backend.source } else { key.source },
+        source: source(key, backend),
         destination: backend.address,
         ports: [key.ports[0], backend.port],
         backend: id,

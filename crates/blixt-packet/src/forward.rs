@@ -2,8 +2,9 @@
 //!
 //! A packet whose tuple is in the flow table costs one hash lookup; everything else is a function of its own.
 
-use crate::abi::{BACKEND_DRAINING, Backend, Flow, V4, V6};
+use crate::abi::{BACKEND_DRAINING, Backend, Flow, V4, V6, WAY_LOCAL};
 use crate::address::Address;
+use crate::connect::source;
 use crate::flow::refresh;
 use crate::frame::Frame;
 use crate::headers::{Headers, TCP, UDP};
@@ -276,6 +277,8 @@ fn stays<A: Address>(headers: &Headers<A>, flow: &Flow<A>, backend: &Backend<A>)
         return !(headers.is_syn() && flow.is_closed());
     }
     backend.state != BACKEND_DRAINING
+        && flow.is_to_stack() == (backend.way == WAY_LOCAL)
+        && flow.source == source(&headers.key, backend)
 }
 
 /// Keeps what changes in a flow: the second of its last packet, TCP's state, and where its client sits.

@@ -6,7 +6,7 @@ use blixt_packet::DropReason;
 
 use super::{CLIENT_PORT, Talk, of, of_each};
 use crate::case::{Case, Step, backend_sends, changes, client_sends};
-use crate::network::{BACKEND_PORT, moves, to_client};
+use crate::network::{BACKEND_PORT, from_client, moves, reroutes, to_client};
 use crate::packet::{ACK, IpPacket, RST, Segment, TCP, ip, tcp};
 
 pub(super) fn cases() -> Vec<Case> {
@@ -60,6 +60,37 @@ pub(super) fn cases() -> Vec<Case> {
             let mut steps = moved(talk, BackendState::Serving);
             steps.push(client_sends(&request.bytes()).reaches_backend(&talk.natted(&request)));
             steps
+        }),
+        of_each(
+            "no connection begins while its backend has no way, and the first packet after does",
+            Way::Nat,
+            |talk| {
+                let request = talk.request();
+                vec![
+                    changes(reroutes(Way::Nat, |_| None)),
+                    client_sends(&request.bytes()).dropped(DropReason::NoWay),
+                    changes(reroutes(Way::Nat, |net| Some(net.source))),
+                    client_sends(&request.bytes()).reaches_backend(&talk.natted(&request)),
+                ]
+            },
+        ),
+        of("datagrams follow the source of full NAT", Protocol::Udp, Way::Nat, |talk| {
+            let request = talk.request();
+            let there = request.routed((talk.net.router, CLIENT_PORT), talk.backend()).bytes();
+            vec![
+                client_sends(&request.bytes()).reaches_backend(&talk.natted(&request)),
+                changes(reroutes(Way::Nat, |net| Some(net.router))),
+                client_sends(&request.bytes()).reaches_backend(&there),
+            ]
+        }),
+        of("datagrams follow a backend that moves onto this machine", Protocol::Udp, Way::Nat, |talk| {
+            let request = talk.request();
+            let there = request.translated(talk.client(), talk.backend()).bytes();
+            vec![
+                client_sends(&request.bytes()).reaches_backend(&talk.natted(&request)),
+                changes(reroutes(Way::Local, |net| Some(net.source))),
+                client_sends(&request.bytes()).delivered(from_client(&there)),
+            ]
         }),
     ]
     .concat()
