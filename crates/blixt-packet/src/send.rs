@@ -54,13 +54,28 @@ pub(crate) fn way_to_backend<A: Address, S: State<A>>(
     if flow.is_to_stack() {
         return Way::STACK;
     }
-    if backend.hop != 0
-        && let Some(hop) = state.hop(backend.hop)
-        && hop.deadline >= state.now()
-    {
+    let Some(hop) = known_hop(state, backend) else {
+        return ask_kernel(state, flow);
+    };
+    if hop.deadline >= state.now() {
         return Way { reach: Reach::Hop, hop };
     }
-    ask_kernel(state, flow)
+    match state.route(flow.source, flow.destination) {
+        // It finds the way of a packet that it sends itself, and the hop's device is that way.
+        Route::Forbidden => {
+            Way { reach: Reach::Neighbour, hop: Hop { link: Link::new(hop.link.ifindex(), 0), ..hop } }
+        }
+        route => follow_kernel(route),
+    }
+}
+
+/// The backend's hop, stale or not.
+#[inline(always)]
+fn known_hop<A: Address, S: State<A>>(state: &S, backend: &Backend<A>) -> Option<Hop> {
+    if backend.hop == 0 {
+        return None;
+    }
+    state.hop(backend.hop).filter(|hop| hop.link.ifindex() != 0)
 }
 
 /// Where a reply goes: back where the client's packets come from.
@@ -112,15 +127,21 @@ pub(crate) fn send<A: Address, P: Packet>(
     })
 }
 
-/// Nobody keeps the way for us. A backend elsewhere whose address turns out to be this machine's is no backend.
+/// Nobody keeps the way for us.
 #[inline(always)]
 fn ask_kernel<A: Address, S: State<A>>(state: &S, flow: &Flow<A>) -> Way {
-    match state.route(flow.source, flow.destination) {
+    follow_kernel(state.route(flow.source, flow.destination))
+}
+
+/// A backend elsewhere whose address turns out to be this machine's is no backend.
+#[inline(always)]
+fn follow_kernel(route: Route) -> Way {
+    match route {
         Route::Hop(hop) => Way { reach: Reach::Hop, hop },
         Route::Device(ifindex) => {
             let way = Way::without_hop(Reach::Neighbour);
             Way { hop: Hop { link: Link::new(ifindex, 0), ..way.hop }, ..way }
         }
-        Route::Local | Route::Unknown => Way::without_hop(Reach::Nowhere),
+        Route::Local | Route::Forbidden | Route::Unknown => Way::without_hop(Reach::Nowhere),
     }
 }

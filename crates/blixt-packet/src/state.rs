@@ -121,6 +121,8 @@ pub enum Route {
     Device(u32),
     /// This machine itself.
     Local,
+    /// This machine forwards nothing that comes by the packet's device (`ip_forward`), wherever it may go.
+    Forbidden,
     /// No way, or none that the kernel tells.
     Unknown,
 }

@@ -20,6 +20,8 @@ const AF_INET6: u64 = 10;
 const FIB_SUCCESS: i64 = 0;
 /// The destination is not forwarded to: it is this machine's own, or a group's.
 const FIB_NOT_FORWARDED: i64 = 4;
+/// Forwarding is off on the device that the packet came by.
+const FIB_FORBIDDEN: i64 = 5;
 /// The way is known, its neighbour's MAC address is not.
 const FIB_NO_NEIGHBOUR: i64 = 7;
 /// The network namespace that the program runs in (`BPF_F_CURRENT_NETNS`).
@@ -41,6 +43,7 @@ pub fn route<A: Address>(maps: &Maps, source: A, destination: A) -> Route {
         FIB_SUCCESS => Route::Hop(frame.hop()),
         FIB_NO_NEIGHBOUR => Route::Device(frame.ifindex),
         FIB_NOT_FORWARDED => Route::Local,
+        FIB_FORBIDDEN => Route::Forbidden,
         _ => Route::Unknown,
     }
 }

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use blixt_cases::network::{Net, nets};
 use blixt_cases::packet::{Segment, TCP, UDP, frame, ip, ip_with, tcp, udp};
-use blixt_packet::abi::{BACKEND_GONE, BACKEND_SERVING, V4, V6, WAY_LOCAL, WAY_NAT, WAY_TRANSPARENT};
+use blixt_packet::abi::{BACKEND_GONE, BACKEND_SERVING, Link, V4, V6, WAY_LOCAL, WAY_NAT, WAY_TRANSPARENT};
+use blixt_packet::state::Route;
 use blixt_packet::{DropReason, Verdict};
 
 use crate::world::{
@@ -92,6 +93,26 @@ fn forget(world: &World, of_requests: bool) {
 
 fn flows(world: &World) -> usize {
     world.v4.flows.borrow().len() + world.v6.flows.borrow().len()
+}
+
+#[test]
+fn a_stale_hop_is_gone_by_device_where_the_kernel_forwards_nothing_itself() {
+    for net in nets() {
+        for (deadline, route, expected) in [
+            (100, Route::Forbidden, Verdict::Send(Link::new(BACKEND_SIDE, 0))),
+            (99, Route::Forbidden, Verdict::Neighbour(BACKEND_SIDE)),
+            (0, Route::Forbidden, Verdict::Neighbour(BACKEND_SIDE)),
+            (99, Route::Device(9), Verdict::Neighbour(9)),
+            (99, Route::Unknown, Verdict::Drop(DropReason::NoWay)),
+        ] {
+            let world = World::new(WAY_NAT);
+            world.deadline.set(deadline);
+            world.route.set(route);
+            let syn = segment(net.client, net.frontend, [CLIENT_PORT, FRONTEND_PORT], SYN);
+            let (verdict, _) = world.client_sends(&syn);
+            assert_eq!(verdict, expected, "deadline {deadline}, {route:?}");
+        }
+    }
 }
 
 #[test]

@@ -43,6 +43,10 @@ pub struct World {
     pub v6: Tables<V6>,
     pub now: Cell<u32>,
     pub mtu: Cell<u32>,
+    /// Until when the hop to the backend is believed.
+    pub deadline: Cell<u32>,
+    /// What the kernel says.
+    pub route: Cell<Route>,
     pub settings: Settings,
     pub answers: Cell<AnswerBudget>,
 }
@@ -56,6 +60,8 @@ impl World {
             v6: Tables::new(&v6, way),
             now: Cell::new(100),
             mtu: Cell::new(1500),
+            deadline: Cell::new(u32::MAX),
+            route: Cell::new(Route::Unknown),
             settings: Settings::DEFAULT,
             answers: Cell::default(),
         }
@@ -229,7 +235,7 @@ impl<A: Family> State<A> for World {
     fn hop(&self, id: u32) -> Option<Hop> {
         (id == 1).then(|| Hop {
             link: Link::new(BACKEND_SIDE, 0),
-            deadline: u32::MAX,
+            deadline: self.deadline.get(),
             mtu: self.mtu.get(),
             destination: mac(BACKEND_MAC),
             source: mac(INNER_MAC),
@@ -246,7 +252,7 @@ impl<A: Family> State<A> for World {
     }
 
     fn route(&self, _source: A, _destination: A) -> Route {
-        Route::Unknown
+        self.route.get()
     }
 
     fn socket(&self, _key: &FlowKey<A>) -> Socket {
