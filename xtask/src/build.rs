@@ -38,15 +38,17 @@ pub fn build(compiler: Option<&Compiler>, release: bool) -> Result<PathBuf> {
 
 /// Builds the kernel program and puts it where `blixt-loader` looks for it.
 pub fn build_kernel_program(compiler: &Compiler) -> Result<()> {
+    eprintln!("==> build the kernel program");
+    build_object(compiler, "blixt-ebpf", &workspace::kernel_object())
+}
+
+/// Builds a crate of kernel programs and puts the object into a file.
+pub fn build_object(compiler: &Compiler, name: &str, object: &Path) -> Result<()> {
     let target_dir = workspace::root().join("target/bpf");
     let mut command = kernel_command(compiler);
-    command.current_dir(workspace::root().join("crates/blixt-ebpf")).arg("--target-dir").arg(&target_dir);
-    eprintln!("==> build the kernel program");
+    command.current_dir(workspace::root().join("crates").join(name)).arg("--target-dir").arg(&target_dir);
     succeed(&mut command)?;
-    replace_if_changed(
-        &target_dir.join(format!("{}/release/blixt-ebpf", target())),
-        &workspace::kernel_object(),
-    )
+    replace_if_changed(&target_dir.join(format!("{}/release/{name}", target())), object)
 }
 
 fn kernel_command(compiler: &Compiler) -> Command {

@@ -2,6 +2,7 @@
 //!
 //! Every command that needs something of the machine runs [`setup`] first.
 
+mod bench;
 mod build;
 mod codegen;
 mod demo;
@@ -38,6 +39,8 @@ enum Command {
     Demo(demo::Args),
     /// Run every test, and compare with `docs/tests.md`.
     Test(test::Args),
+    /// Measure speed and memory against their bars, and write `docs/performance/`.
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Command::Codegen(args) => codegen::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Demo(args) => demo::run(&args),
         Command::Test(args) => test::run(&args),
+        Command::Bench(args) => bench::run(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -1,0 +1,103 @@
+//! Bulk TCP through the balancer: Blixt, plain routing and nftables take turns in the same namespace.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use blixt_lab::{Family, Lab, Machine, Process, address};
+use serde_json::Value;
+
+use crate::fleet;
+use crate::line::{Bar, Line, Part, ratios};
+use crate::nat::Nat;
+use crate::pin::pinned;
+use crate::stage::{PATIENCE, Stage};
+
+/// Seconds of one transfer.
+const SECONDS: &str = "1";
+/// Transfers of each kind in a round; the least disturbed one counts.
+const TRIES: usize = 2;
+/// Where iperf3 serves for Blixt, for plain routing and for nftables: nothing of one meets the others.
+const PORTS: [u16; 3] = [fleet::TARGET, 5202, 5203];
+
+/// Two lines: against plain routing, against nftables.
+pub fn measure(blixt: &Path, rounds: usize) -> Result<Vec<Line>> {
+    pinned(|| measure_pinned(blixt, rounds))
+}
+
+fn measure_pinned(blixt: &Path, rounds: usize) -> Result<Vec<Line>> {
+    let mut stage = Stage::new(blixt, fleet::NODES)?;
+    fleet::route_pods(&stage.lab)?;
+    fleet::write(&stage, 1)?;
+    let _servers = serve(&stage.lab)?;
+    let node = address(Family::V4, 1, Lab::OTHER);
+    let [mut balanced, mut plain, mut nat] = [const { Vec::new() }; 3];
+    for _ in 0..rounds {
+        plain.push(best(&stage.lab.client, SocketAddr::new(node, PORTS[1]))?);
+        stage.start_and_wait()?;
+        balanced.push(best(&stage.lab.client, fleet::frontend(0))?);
+        stage.stop()?;
+        let _nat = Nat::start(&stage.lab.balancer, SocketAddr::new(node, PORTS[2]))?;
+        nat.push(best(&stage.lab.client, Nat::frontend(PORTS[2]))?);
+    }
+    let line = |what, bar, other: &[f64], name| Line {
+        what,
+        unit: "x",
+        bar: Bar::AtLeast(bar),
+        rounds: ratios(&balanced, other),
+        parts: vec![
+            Part::new("Blixt", "Gbit/s", balanced.clone()),
+            Part::new(name, "Gbit/s", other.to_vec()),
+        ],
+    };
+    Ok(vec![
+        line("bulk TCP in TC, full NAT, against plain routing", 0.95, &plain, "plain routing"),
+        line("bulk TCP in TC, full NAT, against nftables DNAT", 0.97, &nat, "nftables"),
+    ])
+}
+
+/// iperf3 on every node and port.
+fn serve(lab: &Lab) -> Result<Vec<Process>> {
+    let mut servers = Vec::new();
+    for node in &lab.backends {
+        for port in PORTS {
+            let mut command = Command::new("iperf3");
+            command.args(["--server", "--port", &port.to_string()]);
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            servers.push(Process::start(node, &mut command)?);
+        }
+    }
+    Ok(servers)
+}
+
+fn best(client: &Machine, to: SocketAddr) -> Result<f64> {
+    let tries: Result<Vec<f64>> = (0..TRIES).map(|_| transfer(client, to)).collect();
+    Ok(tries?.into_iter().fold(0.0, f64::max))
+}
+
+/// Gbit/s that arrive. A server that has just started, or still ends the transfer before, is asked again.
+fn transfer(client: &Machine, to: SocketAddr) -> Result<f64> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let report = ask(client, to)?;
+        if let Some(bits) = report["end"]["sum_received"]["bits_per_second"].as_f64() {
+            return Ok(bits / 1e9);
+        }
+        if Instant::now() > deadline {
+            bail!("iperf3 to {to}: {}", report["error"]);
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// What iperf3 reports, be it that it failed.
+fn ask(client: &Machine, to: SocketAddr) -> Result<Value> {
+    let mut command = Command::new("iperf3");
+    command.args(["--json", "--time", SECONDS, "--connect-timeout", "3000"]);
+    command.args(["--client", &to.ip().to_string(), "--port", &to.port().to_string()]);
+    let output = client.run(|| command.stdin(Stdio::null()).output()).context("iperf3: cannot be started")?;
+    serde_json::from_slice(&output.stdout).with_context(|| format!("iperf3 to {to}: no JSON"))
+}

@@ -1,0 +1,172 @@
+//! New connections a second, request and response included: Blixt against nftables, and 10 000 listeners against one.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use blixt_lab::{Lab, Machine};
+use socket2::Socket;
+
+use crate::fleet::{self, LARGE, NODES};
+use crate::line::{Bar, Line, Part, ratios};
+use crate::nat::Nat;
+use crate::pin::pinned;
+use crate::stage::{PATIENCE, Stage};
+
+/// One measurement.
+const SLICE: Duration = Duration::from_millis(400);
+/// Measurements of each kind in a round; the least disturbed one counts.
+const TRIES: usize = 3;
+/// Bytes of a request and of a response.
+const MESSAGE: usize = 64;
+/// Where servers answer for nftables.
+const NAT_PORT: u16 = 8081;
+/// Far from the frontend before: consecutive connections share no cache lines. Odd and no factor of 10 000.
+const STRIDE: u32 = 7_919;
+
+/// Two lines: against nftables, and many listeners against one.
+pub fn measure(blixt: &Path, rounds: usize) -> Result<Vec<Line>> {
+    pinned(|| measure_pinned(blixt, rounds))
+}
+
+fn measure_pinned(blixt: &Path, rounds: usize) -> Result<Vec<Line>> {
+    let mut small = Stage::new(blixt, NODES)?;
+    let mut large = Stage::new(blixt, NODES)?;
+    let mut servers = Vec::new();
+    for (stage, routes) in [(&small, 1), (&large, LARGE)] {
+        stage.lab.client.sysctl("net/ipv4/ip_local_port_range", "1024 65535")?;
+        fleet::route_pods(&stage.lab)?;
+        fleet::write(stage, routes)?;
+        servers.extend(serve(&stage.lab)?);
+    }
+    large.start_and_wait()?;
+    let one = [fleet::frontend(0)];
+    let many: Vec<SocketAddr> = (0..LARGE).map(|number| fleet::frontend(number * STRIDE % LARGE)).collect();
+    let pod = SocketAddr::new(fleet::backend(1, 0).ip(), NAT_PORT);
+    let [mut at_one, mut at_many, mut by_nat] = [const { Vec::new() }; 3];
+    for _ in 0..rounds {
+        small.start_and_wait()?;
+        let (mut single, mut spread) = (0.0_f64, 0.0_f64);
+        for _ in 0..TRIES {
+            single = single.max(rate(&small.lab.client, &one)?);
+            spread = spread.max(rate(&large.lab.client, &many)?);
+        }
+        small.stop()?;
+        at_one.push(single);
+        at_many.push(spread);
+        let _nat = Nat::start(&small.lab.balancer, pod)?;
+        let mut translated = 0.0_f64;
+        for _ in 0..TRIES {
+            translated = translated.max(rate(&small.lab.client, &[Nat::frontend(NAT_PORT)])?);
+        }
+        by_nat.push(translated);
+    }
+    large.stop()?;
+    drop(servers);
+    Ok(vec![
+        Line {
+            what: "new connections a second in TC, full NAT, against nftables DNAT",
+            unit: "x",
+            bar: Bar::AtLeast(1.0),
+            rounds: ratios(&at_one, &by_nat),
+            parts: vec![
+                Part::new("Blixt", "connections/s", at_one.clone()),
+                Part::new("nftables", "connections/s", by_nat),
+            ],
+        },
+        Line {
+            what: "new connections a second at 10 000 listeners, against one listener",
+            unit: "x",
+            bar: Bar::AtLeast(0.9),
+            rounds: ratios(&at_many, &at_one),
+            parts: vec![
+                Part::new("10 000 listeners", "connections/s", at_many),
+                Part::new("one listener", "connections/s", at_one),
+            ],
+        },
+    ])
+}
+
+/// Connections a second, one after the other, over the frontends in turn.
+fn rate(client: &Machine, frontends: &[SocketAddr]) -> Result<f64> {
+    client.run(|| {
+        let begun = Instant::now();
+        let mut count = 0_u32;
+        for frontend in frontends.iter().cycle() {
+            exchange(*frontend).with_context(|| format!("{frontend}: connection {count} failed"))?;
+            count += 1;
+            if begun.elapsed() > SLICE {
+                break;
+            }
+        }
+        Ok(f64::from(count) / begun.elapsed().as_secs_f64())
+    })
+}
+
+/// One connection to its end, which the server begins: no port of the client has to wait.
+fn exchange(frontend: SocketAddr) -> io::Result<()> {
+    let mut stream = TcpStream::connect_timeout(&frontend, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(&[1; MESSAGE])?;
+    let mut answer = Vec::with_capacity(MESSAGE + 1);
+    stream.read_to_end(&mut answer)?;
+    if answer != [1; MESSAGE] {
+        return Err(io::Error::other("the answer is not what was sent"));
+    }
+    Ok(())
+}
+
+/// Threads of servers; stopped and waited for when dropped.
+struct Servers {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+fn serve(lab: &Lab) -> Result<Vec<Servers>> {
+    let ports = [fleet::TARGET, NAT_PORT];
+    let mut servers = Vec::new();
+    for node in &lab.backends {
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut threads = Vec::new();
+        for port in ports {
+            let listener = node.run(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)))?;
+            let listener = Socket::from(listener);
+            // Accepting, too, ends after this time: to see whether to stop.
+            listener.set_read_timeout(Some(Duration::from_millis(200)))?;
+            let stop = Arc::clone(&stop);
+            threads.push(thread::spawn(move || answer(&listener.into(), &stop)));
+        }
+        servers.push(Servers { stop, threads });
+    }
+    Ok(servers)
+}
+
+fn answer(listener: &TcpListener, stop: &AtomicBool) {
+    let mut message = [0; MESSAGE];
+    while !stop.load(Ordering::Relaxed) {
+        let Ok((mut stream, _)) = listener.accept() else { continue };
+        let mut echo = || -> io::Result<()> {
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.read_exact(&mut message)?;
+            stream.write_all(&message)?;
+            stream.shutdown(Shutdown::Write)
+        };
+        // The client sees what was not answered, and fails.
+        let _ = echo();
+    }
+}
+
+impl Drop for Servers {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            // A panic in it has been printed.
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Measures Blixt against its bars, in network namespaces of its own: what `cargo xtask bench` runs.
+//!
+//! Every line is a number or a ratio of one run, the median of interleaved rounds; what is compared takes turns, so that
+//! whatever else the machine does meets all of them.
+
+mod bulk;
+mod change;
+mod connections;
+mod facts;
+mod fleet;
+mod line;
+mod nat;
+mod packet;
+mod pin;
+mod plot;
+mod report;
+mod stage;
+mod start;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::Parser;
+
+use crate::facts::Facts;
+use crate::line::{Line, Subject};
+
+/// Measures Blixt against its bars.
+#[derive(Parser, Debug)]
+#[command(name = "cargo xtask bench")]
+struct Args {
+    /// Rounds; each line is the median of them.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Measure only this; nothing is written then.
+    #[arg(long)]
+    only: Vec<Subject>,
+    /// The program to measure.
+    #[arg(long, hide = true)]
+    blixt: PathBuf,
+    /// The object of the floor programs.
+    #[arg(long, hide = true)]
+    floor: PathBuf,
+    /// Where the result is written.
+    #[arg(long, hide = true)]
+    docs: PathBuf,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(lines) if lines.iter().all(Line::is_held) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<Vec<Line>> {
+    if args.rounds == 0 {
+        bail!("--rounds 0: measures nothing; give at least 1");
+    }
+    let mut facts = Facts::gather(args.rounds);
+    let wanted = |subject| args.only.is_empty() || args.only.contains(&subject);
+    let mut lines = Vec::new();
+    if wanted(Subject::Packet) {
+        lines.push(packet::measure(&args.floor, args.rounds)?);
+    }
+    if wanted(Subject::Bulk) {
+        lines.extend(bulk::measure(&args.blixt, args.rounds)?);
+    }
+    if wanted(Subject::Connections) {
+        lines.extend(connections::measure(&args.blixt, args.rounds)?);
+    }
+    if wanted(Subject::Change) {
+        lines.push(change::measure(&args.blixt, args.rounds)?);
+    }
+    if wanted(Subject::Start) || wanted(Subject::Memory) {
+        let starts = start::starts(&args.blixt, args.rounds)?;
+        if wanted(Subject::Start) {
+            lines.push(start::time(&starts));
+        }
+        if wanted(Subject::Memory) {
+            lines.push(start::memory(&starts));
+        }
+    }
+    facts.end();
+    println!("{}\n{facts}", report::table(&lines));
+    if args.only.is_empty() {
+        report::write(&args.docs, &lines, &facts)?;
+        println!("written to {}", args.docs.display());
+    } else {
+        println!("{}", report::parts(&lines));
+    }
+    Ok(lines)
+}

@@ -1,0 +1,119 @@
+//! The result as text: a table for the terminal, a page for `docs/performance/`.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::facts::Facts;
+use crate::line::{Line, Part, median};
+use crate::plot;
+
+/// The table: bar, measured, held.
+pub fn table(lines: &[Line]) -> String {
+    let mut text = String::from("| | Bar | Measured (median) | Rounds | Held |\n|---|---|---|---|---|\n");
+    for line in lines {
+        let held = if line.is_held() { "yes" } else { "**no**" };
+        let rounds = numbers(&line.rounds);
+        let Line { what, unit, bar, .. } = line;
+        let _ = writeln!(
+            text,
+            "| {what} | {bar} {unit} | {} {unit} | {rounds} | {held} |",
+            number(line.median())
+        );
+    }
+    text
+}
+
+/// Writes the page and its pictures.
+pub fn write(docs: &Path, lines: &[Line], facts: &Facts) -> Result<()> {
+    fs::create_dir_all(docs).with_context(|| format!("{}: cannot be made", docs.display()))?;
+    let write = |name: &str, text: &str| {
+        let path = docs.join(name);
+        fs::write(&path, text).with_context(|| format!("{}: cannot be written", path.display()))
+    };
+    write("README.md", &page(lines, facts))?;
+    write(BARS, &plot::bars(lines))?;
+    for (index, line) in lines.iter().enumerate() {
+        write(&rounds_file(index), &plot::rounds(line))?;
+    }
+    Ok(())
+}
+
+/// The picture of all lines.
+const BARS: &str = "bars.svg";
+
+/// The picture of one line.
+fn rounds_file(index: usize) -> String {
+    format!("line-{}.svg", index + 1)
+}
+
+fn page(lines: &[Line], facts: &Facts) -> String {
+    let mut text = String::from(INTRODUCTION);
+    let _ = write!(text, "\n## Result\n\n{}\n![Each median against its bar]({BARS})\n", table(lines));
+    let _ = write!(text, "\n## Machine\n\n{facts}\n{METHOD}## What the lines are made of\n");
+    for (index, line) in lines.iter().enumerate() {
+        let (parts, file) = (parts_of(line), rounds_file(index));
+        let _ = write!(text, "\n### {}\n\n{parts}\n![Rounds]({file})\n", line.what);
+    }
+    text
+}
+
+/// What each line was made of.
+pub fn parts(lines: &[Line]) -> String {
+    lines.iter().map(|line| format!("{}\n{}\n", line.what, parts_of(line))).collect()
+}
+
+fn parts_of(line: &Line) -> String {
+    let mut text = String::from("| | Median | Rounds |\n|---|---|---|\n");
+    for Part { name, unit, rounds } in &line.parts {
+        let _ = writeln!(text, "| {name} | {} {unit} | {} |", number(median(rounds)), numbers(rounds));
+    }
+    text
+}
+
+fn numbers(numbers: &[f64]) -> String {
+    numbers.iter().map(|one| number(*one)).collect::<Vec<_>>().join(", ")
+}
+
+/// Three digits that count.
+pub fn number(number: f64) -> String {
+    match number.abs() {
+        size if size >= 100.0 => format!("{number:.0}"),
+        size if size >= 10.0 => format!("{number:.1}"),
+        _ => format!("{number:.2}"),
+    }
+}
+
+const INTRODUCTION: &str = "\
+# Performance
+
+Written by `cargo xtask bench`, which measures Blixt against its bars and ends with 1 if a median misses one.
+The bars are ratios of one run wherever there is something to compare with: figures of two machines are not comparable, and
+those of a busy machine not even with themselves.
+";
+
+const METHOD: &str = "\
+## Method
+
+- Every line is the median of interleaved rounds. Within a round what is compared takes turns, each more than once where it is
+  short, and the least disturbed try of each counts.
+- **A packet of an established flow.** `BPF_PROG_TEST_RUN` of the program that is attached in TC, over 65 536 established
+  TCP flows, eight packets of each, in a scattered order, so that the flow table and not the first-level cache is what is
+  measured. A driver program makes each packet another flow's and tail-calls the program; the driver with a program that does nothing
+  is subtracted. Processor time of the thread. The floor parses, looks one LRU entry up (the same keys, values, number of entries and size of
+  table) and rewrites addresses and ports with the checksum helpers: no TCP states, counters, clock, time to live, next hops or backends that may be gone.
+- **Bulk TCP.** iperf3, one stream, client and backend in network namespaces with the balancer's between them; Blixt, plain routing and
+  nftables take turns in the same namespace and are not there while another is measured. Everything on one processor:
+  throughput is the inverse of what the transfer costs. Frames carry offloads as they do between virtual machines on a host.
+- **New connections.** Connect, a request and a response of 64 bytes, close; one after the other, all on one processor. nftables is one
+  rule of DNAT to one backend, with masquerade. With 10 000 listeners each connection goes to another one, with three
+  backends of its own.
+- **Changes and cold start.** 10 000 TCPRoutes with a listener, a Service and three backends each (30 000 addresses, behind three nodes).
+  A change replaces one backend in the file of one EndpointSlice; the time runs from the rename of the file until the pinned maps, looked at
+  from outside, hold the new backend and a new ring and not the old backend. A cold start has no pins; the time runs from the start of
+  the process until a client gets a backend's greeting through the last frontend.
+- **Memory** is `VmRSS` of the process, three seconds after that; maps belong to the kernel and are not in it.
+
+";

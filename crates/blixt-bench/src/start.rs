@@ -1,0 +1,101 @@
+//! Cold starts with 10 000 routes: how soon the last frontend answers, and what the process holds then.
+
+use std::io::{self, BufRead, BufReader};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use blixt_lab::Machine;
+
+use crate::fleet::{self, LARGE, NODES};
+use crate::line::{Bar, Line, Part};
+use crate::stage::{PATIENCE, Stage};
+
+/// One cold start.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Start {
+    /// Seconds from the start of the process to the first answer on the last frontend.
+    pub seconds: f64,
+    /// MiB that the process keeps resident once it has come to rest.
+    pub resident: f64,
+    /// MiB that it held at most.
+    pub peak: f64,
+    /// Seconds of processor time up to rest.
+    pub processor: f64,
+}
+
+/// After the first answer: statuses are written, and memory is given back.
+const REST: Duration = Duration::from_secs(3);
+/// One attempt of a client.
+const ATTEMPT: Duration = Duration::from_millis(50);
+
+/// As many cold starts as there are rounds.
+pub fn starts(blixt: &Path, rounds: usize) -> Result<Vec<Start>> {
+    let mut stage = Stage::new(blixt, NODES)?;
+    fleet::route_pods(&stage.lab)?;
+    let _servers = fleet::serve(&stage.lab)?;
+    fleet::write(&stage, LARGE)?;
+    (0..rounds).map(|_| start(&mut stage)).collect()
+}
+
+/// The line of the time.
+pub fn time(starts: &[Start]) -> Line {
+    Line {
+        what: "a cold start with 10 000 routes x 3 backends answers on the last frontend",
+        unit: "s",
+        bar: Bar::AtMost(3.0),
+        rounds: starts.iter().map(|start| start.seconds).collect(),
+        parts: vec![Part::new(
+            "processor time up to rest",
+            "s",
+            starts.iter().map(|start| start.processor).collect(),
+        )],
+    }
+}
+
+/// The line of the memory.
+pub fn memory(starts: &[Start]) -> Line {
+    Line {
+        what: "resident memory of the process at 10 000 routes x 3 backends",
+        unit: "MiB",
+        bar: Bar::AtMost(64.0),
+        rounds: starts.iter().map(|start| start.resident).collect(),
+        parts: vec![Part::new("most at any time", "MiB", starts.iter().map(|start| start.peak).collect())],
+    }
+}
+
+fn start(stage: &mut Stage) -> Result<Start> {
+    let begun = stage.start()?;
+    let last = fleet::frontend(LARGE - 1);
+    while !answers(&stage.lab.client, last) {
+        stage.assert_running()?;
+        if begun.elapsed() > PATIENCE {
+            bail!("{last} does not answer after {PATIENCE:?}:\n{}", stage.log());
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    let seconds = begun.elapsed().as_secs_f64();
+    thread::sleep(REST);
+    let start = Start {
+        seconds,
+        resident: stage.memory("VmRSS")?,
+        peak: stage.memory("VmHWM")?,
+        processor: stage.processor_time()?,
+    };
+    stage.stop()?;
+    Ok(start)
+}
+
+/// Whether a backend's greeting comes.
+fn answers(client: &Machine, frontend: SocketAddr) -> bool {
+    let greeting = || -> io::Result<String> {
+        let stream = client.run(|| TcpStream::connect_timeout(&frontend, ATTEMPT))?;
+        stream.set_read_timeout(Some(ATTEMPT))?;
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line)?;
+        Ok(line)
+    };
+    greeting().is_ok_and(|line| line.starts_with("backend-"))
+}

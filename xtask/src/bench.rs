@@ -1,0 +1,39 @@
+//! Builds what is shipped, the floor programs and the benchmark, and runs it.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+
+use crate::build::{build, build_object};
+use crate::process::{as_root, cargo, describe, succeed};
+use crate::setup::{self, Purpose};
+use crate::workspace;
+
+/// What `cargo xtask bench` takes.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Install what is missing without asking.
+    #[arg(long)]
+    yes: bool,
+    /// For the benchmark itself: `--rounds COUNT`, `--only SUBJECT`; see `cargo xtask bench -- --help`.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    bench: Vec<String>,
+}
+
+/// `cargo xtask bench`: the exit code is that of the benchmark, 1 where a median misses its bar.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let Some(compiler) = setup::prepare(Purpose::Bench, args.yes)? else {
+        bail!("BLIXT_EBPF_OBJECT: the benchmark builds programs of its own; unset it");
+    };
+    let blixt = build(Some(&compiler), true)?;
+    let floor = workspace::root().join("target/bpf/floor.o");
+    eprintln!("==> build the floor programs");
+    build_object(&compiler, "blixt-floor", &floor)?;
+    succeed(cargo().args(["build", "--release", "--package", "blixt-bench"]))?;
+
+    let mut command = as_root(blixt.with_file_name("blixt-bench"));
+    command.arg("--blixt").arg(&blixt).arg("--floor").arg(&floor);
+    command.arg("--docs").arg(workspace::root().join("docs/performance")).args(&args.bench);
+    let status = command.status().with_context(|| format!("{}: cannot be started", describe(&command)))?;
+    Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
+}
