@@ -171,6 +171,27 @@ async fn a_single_file_is_followed_over_moves_and_links() {
 }
 
 #[tokio::test]
+async fn a_deployment_that_swaps_a_link_above_is_followed_at_once() {
+    for root in ["current/a.yaml", "current"] {
+        let mut world = World::new(root, |path| {
+            for (release, port) in [("1", 1), ("2", 2)] {
+                fs::create_dir_all(path.join("releases").join(release)).unwrap();
+                fs::write(path.join("releases").join(release).join("a.yaml"), service("a", port)).unwrap();
+            }
+            symlink("releases/1", path.join("newest")).unwrap();
+            symlink("newest", path.join("current")).unwrap();
+        });
+        assert_eq!(world.services(), "a:1");
+        symlink("releases/2", world.path("beside")).unwrap();
+        fs::rename(world.path("beside"), world.path("newest")).unwrap();
+        world.expect("a:2").await;
+        symlink("releases/1", world.path("beside")).unwrap();
+        fs::rename(world.path("beside"), world.path("current")).unwrap();
+        world.expect("a:1").await;
+    }
+}
+
+#[tokio::test]
 async fn a_half_written_file_is_not_read() {
     use std::io::Write;
     let mut world = World::new("d", |path| {

@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 
 /// Directories below each other that are entered; deeper ones are a loop or a mistake.
 const MAX_DEPTH: usize = 64;
+/// As many links as the kernel follows on the way to a file.
+const MAX_LINKS: usize = 40;
 
 /// What was found below some paths.
 #[derive(Debug, Default)]
@@ -48,6 +50,7 @@ pub fn scan(roots: &[PathBuf]) -> Scan {
     let mut scan = Scan::default();
     for root in roots {
         scan.watch_name(root);
+        scan.watch_links(root, &mut BTreeSet::new());
         if let Ok(target) = fs::canonicalize(root)
             && target != *root
         {
@@ -142,6 +145,17 @@ impl Scan {
             self.files.insert(path, Fingerprint::from(metadata));
         } else {
             self.unknown.insert(path, not_a_file());
+        }
+    }
+
+    /// Watches every link on the way to `path`, those that they lead to included: a deployment swaps one of them.
+    fn watch_links(&mut self, path: &Path, seen: &mut BTreeSet<PathBuf>) {
+        for link in path.ancestors() {
+            let (Some(parent), Ok(target)) = (link.parent(), fs::read_link(link)) else { continue };
+            if seen.len() < MAX_LINKS && seen.insert(link.to_owned()) {
+                self.watch_name(link);
+                self.watch_links(&parent.join(target), seen);
+            }
         }
     }
 
