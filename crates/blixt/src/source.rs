@@ -191,7 +191,7 @@ impl Source {
 }
 
 /// Tells texts apart. Only compared with what the same version wrote.
-fn text_hash(text: &[u8]) -> u64 {
+pub(crate) fn text_hash(text: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     text.hash(&mut hasher);
     hasher.finish()

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use blixt_core::api::ObjectKey;
 use blixt_core::compile::{self, Last, compile, recompile};
 use blixt_core::config::Config;
 use blixt_core::diff::diff;
@@ -311,11 +312,15 @@ impl Balancer {
                 status = change.status, reason = change.reason, message = change.message, "status"
             );
         }
+        self.write_statuses(&changes.objects);
+    }
+
+    fn write_statuses(&mut self, changed: &BTreeSet<ObjectKey>) {
         let summary = self.summary();
         if let Some(status_dir) = &mut self.status_dir
-            && let Err(error) = status_dir.write(&self.book, &changes.objects, &summary)
+            && let Err(error) = status_dir.write(&self.book, changed, &summary)
         {
-            tracing::warn!(error = format!("{error:#}"), "cannot write statuses");
+            tracing::warn!(error = format!("{error:#}"), "cannot write statuses, trying again");
         }
     }
 
@@ -328,6 +333,9 @@ impl Balancer {
         if self.devices.failures().next().is_some() {
             self.stale.devices = true;
             self.stale.retry = true;
+        }
+        if self.status_dir.as_ref().is_some_and(StatusDir::is_behind) {
+            self.write_statuses(&BTreeSet::new());
         }
         let listening = self.listening.clone();
         self.look_for_listeners();
@@ -373,8 +381,13 @@ impl Balancer {
         }
     }
 
-    /// The data plane, to remove it.
+    /// The data plane, to remove it. Nobody is told any more that it serves.
     pub fn into_dataplane(self) -> Dataplane {
+        if let Some(status_dir) = &self.status_dir
+            && let Err(error) = status_dir.clear()
+        {
+            tracing::warn!(error = format!("{error:#}"), "cannot remove the statuses that were written");
+        }
         self.dataplane
     }
 

@@ -13,6 +13,12 @@ use serde_json::{Value, json};
 use super::book::Book;
 use super::gather::Summary;
 use crate::atomic;
+use crate::source::text_hash;
+
+/// Linux has room for 255 bytes in a name; while it is written, ten more than these are in use.
+const LONGEST: usize = 240;
+/// What it says of the instance as a whole.
+const SUMMARY: &str = "summary.yaml";
 
 /// The directory.
 #[derive(Debug)]
@@ -20,6 +26,10 @@ pub struct StatusDir {
     path: PathBuf,
     /// Files of objects that are no more were removed, those of an instance before this one included.
     swept: bool,
+    /// Objects of which the file does not say yet what it should.
+    unwritten: BTreeSet<ObjectKey>,
+    /// The last attempt failed.
+    failed: bool,
 }
 
 impl StatusDir {
@@ -27,43 +37,85 @@ impl StatusDir {
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         fs::create_dir_all(path)
             .with_context(|| format!("--status-dir {}: it cannot be made", path.display()))?;
-        Ok(Self { path: path.to_owned(), swept: false })
+        Ok(Self { path: path.to_owned(), swept: false, unwritten: BTreeSet::new(), failed: false })
     }
 
     /// The times that were told before. Files of objects that are no more go with the first statuses.
     pub fn book(&self) -> anyhow::Result<Book> {
         let mut book = Book::default();
-        for key in self.keys()? {
-            let told = fs::read_to_string(self.file(&key))
-                .ok()
-                .and_then(|text| serde_saphyr::from_str::<Value>(&text).ok());
-            if let Some(status) = told.as_ref().and_then(|told| told.get("status")) {
+        for file in self.files()? {
+            let told =
+                fs::read_to_string(file).ok().and_then(|text| serde_saphyr::from_str::<Value>(&text).ok());
+            if let Some(told) = told
+                && let (Some(key), Some(status)) = (key(&told), told.get("status"))
+            {
                 book.remember(key, status);
             }
         }
         Ok(book)
     }
 
-    /// Writes what changed.
+    /// Whether it does not hold what was to be written.
+    pub fn is_behind(&self) -> bool {
+        self.failed || !self.path.is_dir()
+    }
+
+    /// Removes every file that it writes.
+    pub fn clear(&self) -> anyhow::Result<()> {
+        if !self.path.exists() {
+            return Ok(());
+        }
+        for file in self.files()? {
+            remove_file(&file)?;
+        }
+        remove_file(&self.path.join(SUMMARY))
+    }
+
+    /// Writes what changed, and what could not be written before. One file that fails does not keep back the others;
+    /// the first error is given.
     pub fn write(
         &mut self,
         book: &Book,
         changed: &BTreeSet<ObjectKey>,
         summary: &Summary,
     ) -> anyhow::Result<()> {
-        for key in changed {
-            match book.status(key) {
-                Some(status) => self.write_status(key, &status)?,
-                None => self.remove(key)?,
+        self.unwritten.extend(changed.iter().cloned());
+        if !self.path.is_dir() {
+            // Somebody removed it, with all that was in it.
+            self.unwritten.extend(book.statuses().keys().cloned());
+        }
+        let result = self.write_due(book, summary);
+        self.failed = result.is_err();
+        result
+    }
+
+    fn write_due(&mut self, book: &Book, summary: &Summary) -> anyhow::Result<()> {
+        fs::create_dir_all(&self.path).with_context(|| format!("cannot make {}", self.path.display()))?;
+        let due = std::mem::take(&mut self.unwritten);
+        let mut failure = None;
+        for key in due {
+            let written = match book.status(&key) {
+                Some(status) => self.write_status(&key, &status),
+                None => remove_file(&self.file(&key)),
+            };
+            if let Err(error) = written {
+                failure.get_or_insert(error);
+                self.unwritten.insert(key);
             }
         }
+        self.sweep_and_sum_up(book, summary)?;
+        failure.map_or(Ok(()), Err)
+    }
+
+    fn sweep_and_sum_up(&mut self, book: &Book, summary: &Summary) -> anyhow::Result<()> {
         if !self.swept {
-            for key in self.keys()?.into_iter().filter(|key| !book.statuses().contains_key(key)) {
-                self.remove(&key)?;
+            let told: BTreeSet<PathBuf> = book.statuses().keys().map(|key| self.file(key)).collect();
+            for file in self.files()?.into_iter().filter(|file| !told.contains(file)) {
+                remove_file(&file)?;
             }
             self.swept = true;
         }
-        let path = self.path.join("summary.yaml");
+        let path = self.path.join(SUMMARY);
         let text = serde_saphyr::to_string(summary)?;
         if fs::read(&path).is_ok_and(|written| written == text.as_bytes()) {
             return Ok(());
@@ -82,33 +134,54 @@ impl StatusDir {
             .with_context(|| format!("cannot write {}", path.display()))
     }
 
-    fn remove(&self, key: &ObjectKey) -> anyhow::Result<()> {
-        let path = self.file(key);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("cannot remove {}", path.display()))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// `Gateway.default.web.yaml`; without a namespace `GatewayClass..blixt.yaml`. Namespaces have no dots.
     fn file(&self, key: &ObjectKey) -> PathBuf {
-        self.path.join(format!("{}.{}.{}.yaml", key.kind, key.namespace, key.name))
+        self.path.join(file_name(key))
     }
 
-    fn keys(&self) -> anyhow::Result<Vec<ObjectKey>> {
+    /// The files of objects that are there.
+    fn files(&self) -> anyhow::Result<Vec<PathBuf>> {
         let entries =
             fs::read_dir(&self.path).with_context(|| format!("cannot look into {}", self.path.display()))?;
-        Ok(entries.flatten().filter_map(|entry| key(entry.file_name().to_str()?)).collect())
+        let files = entries.flatten().filter(|entry| entry.file_name().to_str().is_some_and(is_of_object));
+        Ok(files.map(|entry| entry.path()).collect())
     }
 }
 
-fn key(file_name: &str) -> Option<ObjectKey> {
-    let mut parts = file_name.strip_suffix(".yaml")?.splitn(3, '.');
-    let (kind, namespace, name) = (parts.next()?, parts.next()?, parts.next()?);
+/// `Gateway.default.web.yaml`; without a namespace `GatewayClass..blixt.yaml`. Namespaces have no dots. A name that is
+/// too long for a file ends in a hash of it.
+fn file_name(key: &ObjectKey) -> String {
+    let whole = format!("{}.{}.{}", key.kind, key.namespace, key.name);
+    if whole.len() <= LONGEST {
+        return format!("{whole}.yaml");
+    }
+    let begin: String = whole.chars().take(LONGEST - 17).collect();
+    format!("{begin}~{:016x}.yaml", text_hash(whole.as_bytes()))
+}
+
+fn is_of_object(file_name: &str) -> bool {
+    let parts: Vec<&str> = file_name.splitn(3, '.').collect();
+    file_name.ends_with(".yaml")
+        && parts.len() == 3
+        && Kind::ALL.into_iter().any(|known| known.name() == parts[0])
+}
+
+fn remove_file(path: &Path) -> anyhow::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The object that a file tells of.
+fn key(told: &Value) -> Option<ObjectKey> {
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let kind = told.get("kind")?.as_str()?;
     let kind = Kind::ALL.into_iter().find(|known| known.name() == kind)?;
-    Some(ObjectKey { kind, namespace: namespace.to_owned(), name: name.to_owned() })
+    let metadata = told.get("metadata")?;
+    let namespace = metadata.get("namespace").and_then(text).unwrap_or_default();
+    Some(ObjectKey { kind, namespace, name: metadata.get("name").and_then(text)? })
 }
 
 #[cfg(test)]
@@ -158,5 +231,44 @@ mod tests {
         assert_eq!(names(&path), ["GatewayClass..a.yaml", "summary.yaml"]);
         let [key] = book.statuses().keys().collect::<Vec<_>>()[..] else { panic!("one status") };
         assert_eq!(book.conditions(key)[0]["lastTransitionTime"], "1970-01-01T00:00:00Z");
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_written_later_and_keeps_nothing_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("told");
+        let mut status_dir = StatusDir::open(&path).unwrap();
+        let mut book = Book::default();
+        let changes = book.enter(statuses(&["a", "b"]), Timestamp::UNIX_EPOCH);
+        // No file can be put where a directory is.
+        fs::create_dir(path.join("GatewayClass..a.yaml")).unwrap();
+        assert!(status_dir.write(&book, &changes.objects, &Summary::default()).is_err());
+        assert!(status_dir.is_behind());
+        assert!(path.join("GatewayClass..b.yaml").is_file() && path.join(SUMMARY).is_file());
+        fs::remove_dir(path.join("GatewayClass..a.yaml")).unwrap();
+        status_dir.write(&book, &BTreeSet::new(), &Summary::default()).unwrap();
+        assert!(path.join("GatewayClass..a.yaml").is_file() && !status_dir.is_behind());
+
+        fs::remove_dir_all(&path).unwrap();
+        assert!(status_dir.is_behind());
+        status_dir.write(&book, &BTreeSet::new(), &Summary::default()).unwrap();
+        assert!(path.join("GatewayClass..a.yaml").is_file());
+        status_dir.clear().unwrap();
+        assert!(fs::read_dir(&path).unwrap().next().is_none());
+    }
+
+    #[test]
+    fn the_longest_names_have_files_of_their_own() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut status_dir = StatusDir::open(directory.path()).unwrap();
+        let mut book = Book::default();
+        let long = ["x", "y"].map(|last| "n".repeat(252) + last);
+        let changes = book.enter(statuses(&[&long[0], &long[1]]), Timestamp::UNIX_EPOCH);
+        status_dir.write(&book, &changes.objects, &Summary::default()).unwrap();
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 3);
+        let mut again = StatusDir::open(directory.path()).unwrap().book().unwrap();
+        again.enter(statuses(&[&long[0], &long[1]]), Timestamp::from_second(9).unwrap());
+        let [key, _] = again.statuses().keys().collect::<Vec<_>>()[..] else { panic!("two statuses") };
+        assert_eq!(again.conditions(key)[0]["lastTransitionTime"], "1970-01-01T00:00:00Z");
     }
 }
