@@ -114,7 +114,7 @@ pub fn to_backend(ip: &[u8]) -> Vec<u8> {
 pub fn tables(way: Way) -> Tables {
     let mut tables = Tables::default();
     for (index, mac, mtu) in [(CLIENT_SIDE, OUR_MAC, CLIENT_MTU), (BACKEND_SIDE, INNER_MAC, MTU)] {
-        tables.devices.insert(index, DeviceEntry { mac: Mac(mac), mtu, xdp_target: true });
+        tables.devices.insert(index, DeviceEntry { mac: Mac(mac), mtu, xdp_target: true, xdp_sender: true });
     }
     let hop = HopEntry {
         next_hop: None,

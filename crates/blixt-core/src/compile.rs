@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::config::{Backend, Config, Endpoint, Frontend};
-use crate::host::Host;
+use crate::host::{Device, Host};
 use crate::tables::{DeviceEntry, Family, FrontendEntry, Limits, Ring, Tables};
 
 use backends::Members;
@@ -132,7 +132,8 @@ fn devices(host: &Host, previous: &Tables) -> BTreeMap<u32, DeviceEntry> {
         .iter()
         .filter(|(index, _)| holders.get(&slot(index)) == Some(index))
         .map(|(index, device)| {
-            (*index, DeviceEntry { mac: device.mac, mtu: device.mtu, xdp_target: device.xdp_target })
+            let Device { mac, mtu, xdp_target, xdp_sender, .. } = *device;
+            (*index, DeviceEntry { mac, mtu, xdp_target, xdp_sender })
         })
         .collect()
 }

@@ -33,6 +33,8 @@ pub struct Device {
     pub mtu: u32,
     /// It takes frames that XDP redirects to it.
     pub xdp_target: bool,
+    /// What XDP sends back by it arrives.
+    pub xdp_sender: bool,
 }
 
 /// A MAC address.

@@ -74,6 +74,8 @@ pub struct DeviceEntry {
     pub mtu: u32,
     /// It takes frames that XDP redirects to it.
     pub xdp_target: bool,
+    /// What XDP sends back by it arrives.
+    pub xdp_sender: bool,
 }
 
 /// See [`blixt_packet::abi::Hop`]. The deadline is not part of it: the loader renews it for every hop that has

@@ -15,13 +15,13 @@ use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action};
 use aya_ebpf::helpers::generated::{bpf_redirect, bpf_redirect_neigh};
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
-use blixt_packet::abi::{V4, V6};
+use blixt_packet::abi::{DEVICE_XDP_SENDER, V4, V6};
 use blixt_packet::address::Address;
 use blixt_packet::neighbour::{ARP, arp};
 use blixt_packet::{DropReason, Verdict, enter, ethertype, exit};
 
 use crate::parts::{TcParts, XdpParts};
-use crate::state::{Maps, count_drop};
+use crate::state::{Maps, count_drop, device};
 use crate::tc::Skb;
 use crate::xdp::XdpFrame;
 
@@ -58,6 +58,10 @@ pub fn blixt_egress(ctx: TcContext) -> i32 {
 pub fn blixt_xdp(ctx: XdpContext) -> u32 {
     let mut frame = XdpFrame::new(ctx.ctx);
     let ifindex = frame.ifindex();
+    // The other end of a veth may take nothing that XDP sends back: TC, which is behind, does all of it then.
+    if !device(ifindex).is_some_and(|device| device.flags & DEVICE_XDP_SENDER != 0) {
+        return xdp_action::XDP_PASS;
+    }
     let verdict = match ethertype(&frame) {
         V4::ETHERTYPE => enter::<V4>(&mut XdpParts(ctx.ctx)),
         V6::ETHERTYPE => enter::<V6>(&mut XdpParts(ctx.ctx)),

@@ -247,12 +247,14 @@ pub struct Device {
     pub mtu: u32,
     /// Its MAC address.
     pub mac: [u16; 3],
-    /// [`DEVICE_XDP_TARGET`].
+    /// [`DEVICE_XDP_TARGET`], [`DEVICE_XDP_SENDER`].
     pub flags: u16,
 }
 
 /// The device takes frames that XDP redirects to it.
 pub const DEVICE_XDP_TARGET: u16 = 1;
+/// What XDP sends back by the device arrives.
+pub const DEVICE_XDP_SENDER: u16 = 2;
 
 /// What the parts of one fragmented packet have in common.
 #[repr(C, align(8))]

@@ -74,7 +74,13 @@ fn of_files(files: &[PathBuf], tuple: &Tuple) -> anyhow::Result<(Explanation, Ex
 
 fn host(config: &Config) -> Host {
     let machine = check::somewhere();
-    let device = Device { name: "eth0".into(), mac: Mac([2, 0, 0, 0, 0, 1]), mtu: 1500, xdp_target: false };
+    let device = Device {
+        name: "eth0".into(),
+        mac: Mac([2, 0, 0, 0, 0, 1]),
+        mtu: 1500,
+        xdp_target: false,
+        xdp_sender: false,
+    };
     let pools = config.frontends.values().map(|frontend| &frontend.pool);
     let backends = pools.flat_map(|pool| {
         pool.shares

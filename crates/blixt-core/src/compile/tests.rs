@@ -531,7 +531,8 @@ fn v4_slot(slot: u32) -> BackendSlot {
 
 /// A machine with one device; 192.0.2.1 to .199 are on its link, .200 is the machine's own, .201 and up unknown.
 fn host() -> Host {
-    let device = Device { name: "eth0".to_owned(), mac: Mac([2; 6]), mtu: 1500, xdp_target: false };
+    let device =
+        Device { name: "eth0".to_owned(), mac: Mac([2; 6]), mtu: 1500, xdp_target: false, xdp_sender: false };
     let mut host = Host {
         name: "here".to_owned(),
         addresses: [address("192.0.2.254")].into(),

@@ -111,8 +111,9 @@ impl Facts {
             .values()
             .filter(|link| link.kind != LinkKind::Loopback)
             .map(|link| {
+                let xdp_sender = link.sends_for_xdp();
                 let Link { ifindex, name, mac, mtu, xdp_target, .. } = link.clone();
-                (ifindex, Device { name, mac, mtu, xdp_target })
+                (ifindex, Device { name, mac, mtu, xdp_target, xdp_sender })
             })
             .collect();
         let neighbours = self

@@ -33,6 +33,14 @@ pub struct Link {
     pub xdp_target: bool,
 }
 
+impl Link {
+    /// What XDP sends back by it arrives. At a veth that goes straight to the other end, which takes it under the same
+    /// condition as what is redirected to it.
+    pub(super) fn sends_for_xdp(&self) -> bool {
+        self.kind != LinkKind::Veth || self.xdp_target
+    }
+}
+
 /// What a device is.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -86,7 +86,7 @@ fn a_full_map_says_which_flag_makes_it_larger_and_what_is_written_stays() {
             (1..=70).map(|n| Op::SetFrontend(endpoint(1, 3 * n + 1), Some(frontend.clone()))).collect();
         let error = dataplane.apply(&ops).unwrap_err();
         assert!(matches!(error, Error::Full { map: "FRONTENDS_V4", max_entries: 64 }), "{error:?}");
-        assert!(error.to_string().contains("--max-frontends"), "{error}");
+        assert!(error.to_string().contains("--frontends"), "{error}");
         assert_eq!(dataplane.read_back().unwrap().frontends.len(), 64);
         // The next one begins with what is there.
         dataplane.apply(&[Op::SetFrontend(endpoint(1, 4), None)]).unwrap();
@@ -263,11 +263,14 @@ fn tables() -> impl Strategy<Value = Tables> {
         mac[0] |= 2;
         Mac(mac)
     });
-    let devices = btree_map(
-        1u32..5,
-        (mac.clone(), any::<bool>()).prop_map(|(mac, xdp_target)| DeviceEntry { mac, mtu: 1500, xdp_target }),
-        0..4,
-    );
+    let devices =
+        btree_map(
+            1u32..5,
+            (mac.clone(), any::<bool>(), any::<bool>()).prop_map(|(mac, xdp_target, xdp_sender)| {
+                DeviceEntry { mac, mtu: 1500, xdp_target, xdp_sender }
+            }),
+            0..4,
+        );
     let hops =
         btree_map(
             1u32..9,
