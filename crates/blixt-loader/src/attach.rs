@@ -47,21 +47,27 @@ pub(crate) fn attach(
     let existing: BTreeSet<Slot> = attached_slots(directories, ifindex)?;
     let mut failure = None;
     let mut ingress = None;
+    let mut filter = false;
+    // First: no request reaches a backend on this machine whose reply would leave as it is.
+    if egress {
+        filter |= place(ebpf, directories, ifindex, &device, Slot::Egress, by_filter)?;
+    }
     for &mode in hook::modes(hook, &hook::driver(&device)) {
         // Generic XDP is only ever there because the driver has no native one, and the two exclude each other.
         if mode == Mode::XdpNative && existing.contains(&Slot::In(Mode::XdpGeneric)) {
             continue;
         }
         match place(ebpf, directories, ifindex, &device, Slot::In(mode), by_filter) {
-            Ok(filter) => {
-                ingress = Some((mode, filter));
+            Ok(by_filter) => {
+                filter |= by_filter;
+                ingress = Some(mode);
                 break;
             }
-            Err(error) if is_unsupported(&error) => failure = Some(error),
+            Err(error) if may_take_another(mode, &error) => failure = Some(error),
             Err(error) => return Err(error),
         }
     }
-    let Some((mode, mut filter)) = ingress else {
+    let Some(mode) = ingress else {
         return Err(
             failure.unwrap_or_else(|| attach_error(ifindex, "any hook")(libc_error(libc::EOPNOTSUPP)))
         );
@@ -69,9 +75,6 @@ pub(crate) fn attach(
     // XDP leaves what it cannot send to TC.
     if mode != Mode::Tc {
         filter |= place(ebpf, directories, ifindex, &device, Slot::In(Mode::Tc), by_filter)?;
-    }
-    if egress {
-        filter |= place(ebpf, directories, ifindex, &device, Slot::Egress, by_filter)?;
     }
     for slot in Slot::ALL {
         let stays = match slot {
@@ -207,10 +210,11 @@ const fn program_name(slot: Slot) -> &'static str {
     }
 }
 
-/// The driver has no such hook: the next one may do.
-fn is_unsupported(error: &Error) -> bool {
-    matches!(error, Error::Attach { source, .. }
-        if matches!(source.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EINVAL)))
+/// The driver has no such hook, or not as the device is set up (MTU, queues, another program): the next one may do.
+fn may_take_another(mode: Mode, error: &Error) -> bool {
+    mode != Mode::Tc
+        && matches!(error, Error::Attach { source, .. }
+            if !matches!(source.raw_os_error(), Some(libc::EPERM | libc::ENODEV)))
 }
 
 pub(crate) fn attach_error(ifindex: u32, hook: &'static str) -> impl FnOnce(io::Error) -> Error {

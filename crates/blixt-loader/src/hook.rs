@@ -11,7 +11,7 @@ pub enum Hook {
     Auto,
     /// TC everywhere.
     Tc,
-    /// XDP everywhere: native where the driver has it, generic elsewhere.
+    /// XDP everywhere: native where the driver has it, generic elsewhere, TC where the device takes neither.
     Xdp,
 }
 
@@ -45,7 +45,7 @@ const NO_BUS: &[&str] = &["", "N/A", "tap", "tun"];
 pub fn modes(hook: Hook, driver: &Driver) -> &'static [Mode] {
     match hook {
         Hook::Tc => &[Mode::Tc],
-        Hook::Xdp => &[Mode::XdpNative, Mode::XdpGeneric],
+        Hook::Xdp => &[Mode::XdpNative, Mode::XdpGeneric, Mode::Tc],
         Hook::Auto if is_wire(driver) => &[Mode::XdpNative, Mode::Tc],
         Hook::Auto => &[Mode::Tc],
     }
@@ -146,6 +146,6 @@ mod tests {
     fn a_wish_is_a_wish() {
         let driver = Driver::default();
         assert_eq!(modes(Hook::Tc, &driver), [Mode::Tc]);
-        assert_eq!(modes(Hook::Xdp, &driver), [Mode::XdpNative, Mode::XdpGeneric]);
+        assert_eq!(modes(Hook::Xdp, &driver), [Mode::XdpNative, Mode::XdpGeneric, Mode::Tc]);
     }
 }

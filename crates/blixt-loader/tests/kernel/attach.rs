@@ -54,6 +54,16 @@ fn xdp_is_generic_where_the_driver_has_no_native_one() {
 }
 
 #[test]
+fn xdp_is_generic_where_the_driver_takes_it_only_from_a_smaller_mtu_on() {
+    World::run(|world| {
+        world.ip(&format!("link set {} mtu 9000\nlink set {} mtu 9000", WIRE.0, WIRE.1));
+        let attachment = open().attach(world.index(WIRE.0), Hook::Xdp, true).unwrap();
+        assert_ne!(attachment.ingress, Some(Mode::XdpNative));
+        assert_eq!((programs(WIRE.0, TcAttachType::Ingress), programs(WIRE.0, TcAttachType::Egress)), (1, 1));
+    });
+}
+
+#[test]
 fn a_restart_replaces_the_program_of_the_same_link() {
     World::run(|world| {
         let (left, right) = (world.index(WIRE.0), world.index(WIRE.1));
@@ -117,7 +127,7 @@ fn a_device_that_is_gone_leaves_no_pin_once_detached() {
 }
 
 #[test]
-fn a_foreign_xdp_program_is_left_alone() {
+fn a_foreign_xdp_program_is_left_alone_and_tc_does_the_work() {
     World::run(|world| {
         let (left, right) = (world.index(WIRE.0), world.index(WIRE.1));
         let mut dataplane = open();
@@ -126,8 +136,9 @@ fn a_foreign_xdp_program_is_left_alone() {
         let pin = world.pins().join(format!("link-{left}-xdp"));
         let foreign = world.instance_directory().join("foreign");
         std::fs::rename(&pin, &foreign).unwrap();
-        let error = dataplane.attach(left, Hook::Xdp, false).unwrap_err();
-        assert!(error.to_string().contains("another XDP program is there"), "{error}");
+        let attachment = dataplane.attach(left, Hook::Xdp, false).unwrap();
+        assert_eq!(attachment.ingress, Some(Mode::Tc));
+        assert_eq!(programs(WIRE.0, TcAttachType::Ingress), 1);
         assert!(show(world, &["ip", "link", "show", WIRE.0]).contains("xdp"));
         dataplane.attach(right, Hook::Xdp, false).unwrap();
         std::fs::remove_file(foreign).unwrap();
