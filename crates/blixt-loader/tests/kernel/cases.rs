@@ -17,6 +17,33 @@ fn every_case_holds_in_xdp() {
     check(Hook::Xdp);
 }
 
+#[test]
+fn xdp_leaves_everything_to_tc_where_nothing_that_it_sends_back_arrives() {
+    let mut cases: Vec<Case> = cases().into_iter().filter(|case| case.hooks.contains(&Hook::Tc)).collect();
+    for case in &mut cases {
+        case.tables.devices.values_mut().for_each(|device| device.xdp_sender = false);
+    }
+    Programs::run(Hook::Xdp, |programs| {
+        let mut frames = 0;
+        for case in &cases {
+            programs.begin(&case.tables);
+            for step in &case.steps {
+                match step {
+                    Step::Change(ops) => programs.apply(ops),
+                    Step::Frame { place, frame, verdict, .. } => {
+                        let seen = programs.show(*place, frame);
+                        let wanted = Programs::tc_action(*verdict);
+                        assert_eq!((seen.action, seen.reason), (wanted, verdict.reason()), "{}", case.name);
+                        frames += 1;
+                    }
+                    Step::Wait(_) => {}
+                }
+            }
+        }
+        assert!(frames > 0);
+    });
+}
+
 fn check(hook: Hook) {
     let cases: Vec<Case> = cases().into_iter().filter(|case| case.hooks.contains(&hook)).collect();
     Programs::run(hook, |programs| {

@@ -113,9 +113,16 @@ impl Programs {
             (Hook::Xdp, Place::Enters(_), Verdict::Answer(_)) => XDP_TX,
             (Hook::Xdp, Place::Enters(ifindex), Verdict::Send(link)) if link.ifindex() == ifindex => XDP_TX,
             (Hook::Xdp, Place::Enters(_), Verdict::Send(_)) => XDP_REDIRECT,
-            (_, _, Verdict::Pass | Verdict::Deliver) => TC_ACT_UNSPEC,
-            (_, _, Verdict::Drop(_)) => TC_ACT_SHOT,
-            (_, _, Verdict::Send(_) | Verdict::Neighbour(_) | Verdict::Answer(_)) => TC_ACT_REDIRECT,
+            _ => Self::tc_action(verdict),
+        }
+    }
+
+    /// What the TC program must return for a verdict.
+    pub fn tc_action(verdict: Verdict) -> i32 {
+        match verdict {
+            Verdict::Pass | Verdict::Deliver => TC_ACT_UNSPEC,
+            Verdict::Drop(_) => TC_ACT_SHOT,
+            Verdict::Send(_) | Verdict::Neighbour(_) | Verdict::Answer(_) => TC_ACT_REDIRECT,
         }
     }
 }
