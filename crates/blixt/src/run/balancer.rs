@@ -421,6 +421,12 @@ impl Balancer {
         };
         let ops = diff(&self.tables, &compilation.tables);
         self.compile_problems = std::mem::take(&mut compilation.problems);
+        let wants_egress = needs_egress(&compilation.tables) && !needs_egress(&self.tables);
+        if wants_egress && self.devices.attached().next().is_some() {
+            // No request may reach the first backend on this machine before its replies are translated.
+            let Settings { interfaces, hook, .. } = &self.settings;
+            self.devices.follow(&mut self.dataplane, &observation.links, interfaces, *hook, true, false);
+        }
         if !ops.is_empty() && !self.apply(&ops, began) {
             self.make_report();
             return;
