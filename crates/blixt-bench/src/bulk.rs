@@ -19,7 +19,7 @@ use crate::stage::{PATIENCE, Stage};
 /// Seconds of one transfer.
 const SECONDS: &str = "1";
 /// Transfers of each kind in a round; the least disturbed one counts.
-const TRIES: usize = 2;
+const TRIES: usize = 3;
 /// Where iperf3 serves for Blixt, for plain routing and for nftables: nothing of one meets the others.
 const PORTS: [u16; 3] = [fleet::TARGET, 5202, 5203];
 
@@ -32,6 +32,8 @@ fn measure_pinned(blixt: &Path, rounds: usize) -> Result<Vec<Line>> {
     let mut stage = Stage::new(blixt, fleet::NODES)?;
     fleet::route_pods(&stage.lab)?;
     fleet::write(&stage, 1)?;
+    // One backend: both connections of a transfer, its control and its data, must meet the same server.
+    stage.write(fleet::LAST_SLICE, &fleet::slice(0, &[fleet::backend(1, 0)]))?;
     let _servers = serve(&stage.lab)?;
     let node = address(Family::V4, 1, Lab::OTHER);
     let [mut balanced, mut plain, mut nat] = [const { Vec::new() }; 3];
