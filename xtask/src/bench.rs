@@ -29,7 +29,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let floor = workspace::root().join("target/bpf/floor.o");
     eprintln!("==> build the floor programs");
     build_object(&compiler, "blixt-floor", &floor)?;
-    succeed(cargo().args(["build", "--release", "--package", "blixt-bench"]))?;
+    // Together with `blixt`, so that both use libraries with the same features, which are built once.
+    succeed(cargo().args(["build", "--release", "--package", "blixt", "--package", "blixt-bench"]))?;
 
     let mut command = as_root(blixt.with_file_name("blixt-bench"));
     command.arg("--blixt").arg(&blixt).arg("--floor").arg(&floor);
