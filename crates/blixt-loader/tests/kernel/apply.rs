@@ -94,7 +94,7 @@ fn a_full_map_says_which_flag_makes_it_larger_and_what_is_written_stays() {
 
         let error =
             dataplane.apply(&[Op::SetRoute(65, Some(RouteEntry { hash: 1, name: None }))]).unwrap_err();
-        assert!(error.to_string().contains("--max-routes"), "{error}");
+        assert!(error.to_string().contains("--frontends"), "{error}");
     });
 }
 
