@@ -166,7 +166,7 @@ fn status(
     programmed: &Programmed<'_>,
 ) -> GatewayStatus {
     let generation = state.gateway.metadata.generation;
-    let accepted = accepted(state, listeners, generation);
+    let accepted = listener::owner_accepted(state.refusal.as_ref(), listeners, generation);
     let outcome = outcome(state, listeners, &accepted, programmed);
     let addresses = if state.refusal.is_some() { &[][..] } else { &state.addresses };
     GatewayStatus {
@@ -180,22 +180,6 @@ fn status(
             .map(|listener| listener::status(listener, state, generation, programmed))
             .collect(),
         attached_listener_sets,
-    }
-}
-
-/// `Accepted`: `ListenersNotValid` with True while at least one listener is valid, with False without any.
-fn accepted(state: &GatewayState<'_>, listeners: &[&ListenerState<'_>], generation: i64) -> Condition {
-    let condition =
-        |status, reason, message: String| Condition::new("Accepted", status, reason, message, generation);
-    if let Some(refusal) = &state.refusal {
-        return condition(ConditionStatus::False, refusal.reason, refusal.message.clone());
-    }
-    match listener::invalid(listeners) {
-        None => condition(ConditionStatus::True, "Accepted", "every listener is valid".into()),
-        Some(message) if listeners.iter().any(|listener| listener.is_valid()) => {
-            condition(ConditionStatus::True, "ListenersNotValid", message)
-        }
-        Some(message) => condition(ConditionStatus::False, "ListenersNotValid", message),
     }
 }
 

@@ -182,8 +182,28 @@ impl ListenerState<'_> {
     }
 }
 
+/// `Accepted` of a Gateway or a ListenerSet: `ListenersNotValid` with True while at least one listener is valid, with False without any.
+pub fn owner_accepted(
+    refusal: Option<&Refusal>,
+    listeners: &[&ListenerState<'_>],
+    generation: i64,
+) -> Condition {
+    let condition =
+        |status, reason, message: String| Condition::new("Accepted", status, reason, message, generation);
+    if let Some(refusal) = refusal {
+        return condition(ConditionStatus::False, refusal.reason, refusal.message.clone());
+    }
+    match invalid(listeners) {
+        None => condition(ConditionStatus::True, "Accepted", "every listener is valid".into()),
+        Some(message) if listeners.iter().any(|listener| listener.is_valid()) => {
+            condition(ConditionStatus::True, "ListenersNotValid", message)
+        }
+        Some(message) => condition(ConditionStatus::False, "ListenersNotValid", message),
+    }
+}
+
 /// What is wrong with listeners that are not valid, if any.
-pub fn invalid(listeners: &[&ListenerState<'_>]) -> Option<String> {
+fn invalid(listeners: &[&ListenerState<'_>]) -> Option<String> {
     let invalid: Vec<&str> = listeners
         .iter()
         .filter(|listener| !listener.is_valid())

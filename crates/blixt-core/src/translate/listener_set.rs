@@ -128,7 +128,7 @@ fn status(
     programmed: &Programmed<'_>,
 ) -> ListenerSetStatus {
     let generation = set.set.metadata.generation;
-    let accepted = accepted(set, listeners, generation);
+    let accepted = listener::owner_accepted(set.refusal.as_ref(), listeners, generation);
     let outcome = outcome(set, gateway, listeners, &accepted, programmed);
     ListenerSetStatus {
         conditions: vec![accepted, outcome],
@@ -136,22 +136,6 @@ fn status(
             .iter()
             .map(|listener| listener::status(listener, gateway, generation, programmed))
             .collect(),
-    }
-}
-
-/// `Accepted` of a ListenerSet: let in, and at least one listener valid.
-fn accepted(set: &SetState<'_>, listeners: &[&ListenerState<'_>], generation: i64) -> Condition {
-    let condition =
-        |status, reason, message: String| Condition::new("Accepted", status, reason, message, generation);
-    if let Some(refusal) = &set.refusal {
-        return condition(ConditionStatus::False, refusal.reason, refusal.message.clone());
-    }
-    match listener::invalid(listeners) {
-        None => condition(ConditionStatus::True, "Accepted", "every listener is valid".into()),
-        Some(message) if listeners.iter().any(|listener| listener.is_valid()) => {
-            condition(ConditionStatus::True, "ListenersNotValid", message)
-        }
-        Some(message) => condition(ConditionStatus::False, "ListenersNotValid", message),
     }
 }
 
