@@ -11,7 +11,9 @@ const VARIABLE: &str = "BLIXT_EBPF_OBJECT";
 fn main() {
     println!("cargo::rustc-check-cfg=cfg(blixt_object)");
     println!("cargo::rerun-if-env-changed={VARIABLE}");
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    // Asked for as it runs: checkouts that share a target directory share this program.
+    let manifest_dir = env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it for build scripts");
+    let workspace = Path::new(&manifest_dir).join("../..");
     let given = env::var_os(VARIABLE).filter(|path| !path.is_empty());
     let object = match &given {
         Some(path) => workspace.join(path),
