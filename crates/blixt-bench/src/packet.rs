@@ -70,7 +70,7 @@ fn measure_here(floor: &Path, rounds: usize) -> Result<Line> {
     let flows = establish(&mut dataplane)?;
     let entries = dataplane.capacity().flows * 2;
     let mut bench = Bench::load(floor, entries, &flows)?;
-    let blixt = fd(dataplane.programs(), "blixt_ingress")?;
+    let blixt = fd(dataplane.programs()?, "blixt_ingress")?;
     let nat = fd(&mut bench.ebpf, "floor_nat")?;
     let nothing = fd(&mut bench.ebpf, "floor_nothing")?;
     bench.check(&blixt, "blixt_ingress")?;
@@ -208,7 +208,7 @@ fn tables() -> Vec<Op> {
 
 /// Opens every flow by the handshake that it would have, and answers both halves of each.
 fn establish(dataplane: &mut Dataplane) -> Result<Vec<(FlowKey<V4>, Flow<V4>)>> {
-    let program = classifier(dataplane.programs(), "blixt_ingress")?;
+    let program = classifier(dataplane.programs()?, "blixt_ingress")?;
     for flow in 0..FLOWS {
         let request = send(program, &frame(flow, SYN))?;
         send(program, &reply(&request))?;

@@ -2,16 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use aya::Ebpf;
-use aya::programs::{ProgramError, SchedClassifier, Xdp};
+use aya::programs::{ProgramError, ProgramFd, SchedClassifier};
+use tracing::warn;
 
 use crate::Error;
 use crate::filter;
 use crate::hook::{self, Hook, Mode};
-use crate::object::{EGRESS, INGRESS, XDP};
+use crate::object::{self, EGRESS, INGRESS, XDP};
 use crate::pins::{self, LinkPin, Slot};
 
 /// How a device is hooked.
@@ -63,7 +64,10 @@ pub(crate) fn attach(
                 ingress = Some(mode);
                 break;
             }
-            Err(error) if may_take_another(mode, &error) => failure = Some(error),
+            Err(error) if may_take_another(mode, &error) => {
+                warn!(device, hook = mode.label(), %error, "a hook is refused, taking the next best");
+                failure = Some(error);
+            }
             Err(error) => return Err(error),
         }
     }
@@ -149,9 +153,8 @@ fn place(
         directories.other_layouts.iter().map(|layout| pins::link_path(layout, ifindex, slot)).collect();
     let is_tc = !matches!(slot, Slot::In(Mode::XdpNative | Mode::XdpGeneric));
     if !(by_filter && is_tc) {
-        let placed =
-            with_program(ebpf, slot, |program| pins::put_link(program, ifindex, slot, &pin, &older))?;
-        match placed {
+        let program = program(ebpf, slot)?;
+        match pins::put_link(program.as_fd(), ifindex, slot, &pin, &older) {
             Ok(()) => return Ok(false),
             // Before Linux 6.6 the kernel does not know this kind of link.
             Err(error) if is_tc && error.raw_os_error() == Some(libc::EINVAL) => {}
@@ -179,25 +182,19 @@ fn attached_slots(directories: &Directories, ifindex: u32) -> Result<BTreeSet<Sl
     Ok(slots)
 }
 
-fn with_program<T>(
-    ebpf: &mut Ebpf,
-    slot: Slot,
-    function: impl FnOnce(BorrowedFd<'_>) -> T,
-) -> Result<T, Error> {
+/// The slot's program, in the kernel. The verifier has only those before it that are used: an XDP program that it
+/// refuses is nothing to TC.
+fn program(ebpf: &mut Ebpf, slot: Slot) -> Result<ProgramFd, Error> {
     let name = program_name(slot);
+    object::load_program(ebpf, name)?;
     let program = ebpf.program(name).ok_or(Error::Missing { name })?;
-    let error = |source| Error::Program { program: name, source };
-    let fd = match slot {
-        Slot::In(Mode::XdpNative | Mode::XdpGeneric) => <&Xdp>::try_from(program)
-            .and_then(|program| program.fd()?.try_clone().map_err(ProgramError::from)),
-        Slot::In(Mode::Tc) | Slot::Egress => <&SchedClassifier>::try_from(program)
-            .and_then(|program| program.fd()?.try_clone().map_err(ProgramError::from)),
-    };
-    Ok(function(fd.map_err(error)?.as_fd()))
+    let fd = program.fd().and_then(|fd| fd.try_clone().map_err(ProgramError::from));
+    fd.map_err(|source| Error::Program { program: name, source })
 }
 
 fn classifier(ebpf: &mut Ebpf, slot: Slot) -> Result<&mut SchedClassifier, Error> {
     let name = program_name(slot);
+    object::load_program(ebpf, name)?;
     let program = ebpf.program_mut(name).ok_or(Error::Missing { name })?;
     <&mut SchedClassifier>::try_from(program).map_err(|source| Error::Program { program: name, source })
 }
@@ -210,11 +207,15 @@ const fn program_name(slot: Slot) -> &'static str {
     }
 }
 
-/// The driver has no such hook, or not as the device is set up (MTU, queues, another program): the next one may do.
+/// The driver has no such hook, or not as the device is set up (MTU, queues, another program), or the verifier refuses
+/// the program: the next one may do.
 fn may_take_another(mode: Mode, error: &Error) -> bool {
-    mode != Mode::Tc
-        && matches!(error, Error::Attach { source, .. }
-            if !matches!(source.raw_os_error(), Some(libc::EPERM | libc::ENODEV)))
+    let is_of_this_hook = match error {
+        Error::Attach { source, .. } => !matches!(source.raw_os_error(), Some(libc::EPERM | libc::ENODEV)),
+        Error::Verifier { .. } | Error::Program { .. } | Error::Missing { .. } => true,
+        _ => false,
+    };
+    mode != Mode::Tc && is_of_this_hook
 }
 
 pub(crate) fn attach_error(ifindex: u32, hook: &'static str) -> impl FnOnce(io::Error) -> Error {
@@ -226,4 +227,18 @@ pub(crate) fn attach_error(ifindex: u32, hook: &'static str) -> impl FnOnce(io::
 
 fn libc_error(code: i32) -> io::Error {
     io::Error::from_raw_os_error(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_xdp_program_that_the_verifier_refuses_leaves_the_device_to_tc() {
+        let refused = |program| Error::Verifier { program, log: String::new(), release: String::new() };
+        assert!(may_take_another(Mode::XdpNative, &refused(XDP)));
+        assert!(may_take_another(Mode::XdpGeneric, &refused(XDP)));
+        assert!(!may_take_another(Mode::Tc, &refused(INGRESS)));
+        assert!(!may_take_another(Mode::XdpNative, &Error::NotPermitted));
+    }
 }

@@ -52,7 +52,7 @@ pub struct Found {
     pub dead_instances: Vec<String>,
 }
 
-/// The kernel program of one network namespace, loaded. Dropping it leaves the program at work.
+/// The kernel program of one network namespace. Dropping it leaves the program at work.
 #[derive(Debug)]
 pub struct Dataplane {
     ebpf: Ebpf,
@@ -131,10 +131,19 @@ impl Dataplane {
         &self.capacity
     }
 
-    /// The loaded programs, for running them on packets of a test or a benchmark: `blixt_ingress`, `blixt_egress`
+    /// All programs, loaded, for running them on packets of a test or a benchmark: `blixt_ingress`, `blixt_egress`
     /// (TC) and `blixt_xdp`.
-    pub fn programs(&mut self) -> &mut Ebpf {
-        &mut self.ebpf
+    pub fn programs(&mut self) -> Result<&mut Ebpf, Error> {
+        for name in object::PROGRAMS {
+            object::load_program(&mut self.ebpf, name)?;
+        }
+        Ok(&mut self.ebpf)
+    }
+
+    /// The programs that are in the kernel by now: `blixt_ingress`, and what the devices that were attached need.
+    pub fn loaded_programs(&self) -> impl Iterator<Item = &'static str> {
+        let is_loaded = |name: &&str| self.ebpf.program(name).is_some_and(object::is_loaded);
+        object::PROGRAMS.into_iter().filter(is_loaded)
     }
 
     /// Writes operations to the maps, in order. After an error those before it are written.

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use aya::maps::{Map, MapData, MapError};
-use aya::programs::{ProgramError, SchedClassifier, Xdp};
+use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
 use blixt_packet::abi::Settings;
 
@@ -20,6 +20,8 @@ use crate::plain::Plain;
 use crate::sys::{self, MapInfo};
 use crate::table::Table;
 
+/// Every program of the object.
+pub(crate) const PROGRAMS: [&str; 3] = [INGRESS, EGRESS, XDP];
 /// The TC program at ingress.
 pub(crate) const INGRESS: &str = "blixt_ingress";
 /// The TC program at egress.
@@ -49,7 +51,7 @@ pub struct KeptSize {
 /// The programs and maps of one load.
 #[derive(Debug)]
 pub(crate) struct Loaded {
-    /// Holds the programs.
+    /// Holds the programs, those that are not loaded yet too.
     pub(crate) ebpf: Ebpf,
     /// The maps of the contract.
     pub(crate) fds: Fds,
@@ -63,7 +65,7 @@ pub(crate) struct Loaded {
 #[derive(Debug)]
 pub(crate) struct Fds(BTreeMap<String, OwnedFd>);
 
-/// Creates the maps or takes those pinned in `pins` over, and loads every program.
+/// Creates the maps or takes those pinned in `pins` over, and loads the program that every hook needs.
 pub(crate) fn load(pins: &Path, capacity: &Capacity, settings: &Settings) -> Result<Loaded, Error> {
     let object = OBJECT.ok_or(Error::NoObject)?;
     let maps = contract_maps(object, capacity)?;
@@ -86,9 +88,8 @@ pub(crate) fn load(pins: &Path, capacity: &Capacity, settings: &Settings) -> Res
         loader.map_pin_path(name, path.as_path()).map_max_entries(name, entries);
     }
     let mut ebpf = loader.load(object).map_err(load_error)?;
-    load_program::<SchedClassifier>(&mut ebpf, INGRESS, SchedClassifier::load)?;
-    load_program::<SchedClassifier>(&mut ebpf, EGRESS, SchedClassifier::load)?;
-    load_program::<Xdp>(&mut ebpf, XDP, Xdp::load)?;
+    // XDP has it behind; the others are loaded when a device wants them.
+    load_program(&mut ebpf, INGRESS)?;
 
     let mut fds = BTreeMap::new();
     let mut entries = BTreeMap::new();
@@ -101,6 +102,33 @@ pub(crate) fn load(pins: &Path, capacity: &Capacity, settings: &Settings) -> Res
     }
     let capacity = Capacity::of_maps(|map| entries.get(map).copied().unwrap_or(1));
     Ok(Loaded { ebpf, fds: Fds(fds), capacity, kept })
+}
+
+/// Loads a program, unless it is in the kernel already.
+pub(crate) fn load_program(ebpf: &mut Ebpf, name: &'static str) -> Result<(), Error> {
+    let program = ebpf.program_mut(name).ok_or(Error::Missing { name })?;
+    if is_loaded(program) {
+        return Ok(());
+    }
+    let loaded = match program {
+        Program::Xdp(program) => program.load(),
+        Program::SchedClassifier(program) => program.load(),
+        _ => return Err(Error::Missing { name }),
+    };
+    loaded.map_err(|source| match source {
+        ProgramError::LoadError { io_error, .. } if is_permission(&io_error) => Error::NotPermitted,
+        ProgramError::LoadError { io_error, verifier_log } => Error::Verifier {
+            program: name,
+            log: tail(&verifier_log.to_string()).unwrap_or_else(|| io_error.to_string()),
+            release: machine::kernel_release(),
+        },
+        source => Error::Program { program: name, source },
+    })
+}
+
+/// The verifier let it in.
+pub(crate) fn is_loaded(program: &Program) -> bool {
+    program.fd().is_ok()
 }
 
 /// The build carries a kernel program.
@@ -166,27 +194,6 @@ fn pinned_entries(path: &Path, wanted: &MapInfo) -> Result<Option<u32>, Error> {
         Some((field, pinned, wanted)) => Err(Error::PinnedMap { path: path.into(), field, pinned, wanted }),
         None => Ok(Some(pinned.max_entries)),
     }
-}
-
-fn load_program<'a, P: 'a>(
-    ebpf: &'a mut Ebpf,
-    program: &'static str,
-    load: fn(&mut P) -> Result<(), ProgramError>,
-) -> Result<(), Error>
-where
-    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
-{
-    let found = ebpf.program_mut(program).ok_or(Error::Missing { name: program })?;
-    let found = <&mut P>::try_from(found).map_err(|source| Error::Program { program, source })?;
-    load(found).map_err(|source| match source {
-        ProgramError::LoadError { io_error, .. } if is_permission(&io_error) => Error::NotPermitted,
-        ProgramError::LoadError { io_error, verifier_log } => Error::Verifier {
-            program,
-            log: tail(&verifier_log.to_string()).unwrap_or_else(|| io_error.to_string()),
-            release: machine::kernel_release(),
-        },
-        source => Error::Program { program, source },
-    })
 }
 
 fn load_error(error: EbpfError) -> Error {

@@ -39,6 +39,21 @@ fn a_virtual_device_is_hooked_by_tc_unless_xdp_is_wished() {
 }
 
 #[test]
+fn the_verifier_sees_only_the_programs_that_the_hooks_need() {
+    World::run(|world| {
+        let left = world.index(WIRE.0);
+        let mut dataplane = open();
+        let loaded = |dataplane: &Dataplane| dataplane.loaded_programs().collect::<Vec<_>>();
+        dataplane.attach(left, Hook::Tc, false).unwrap();
+        assert_eq!(loaded(&dataplane), ["blixt_ingress"]);
+        dataplane.attach(left, Hook::Tc, true).unwrap();
+        assert_eq!(loaded(&dataplane), ["blixt_ingress", "blixt_egress"]);
+        dataplane.attach(left, Hook::Xdp, false).unwrap();
+        assert_eq!(loaded(&dataplane), ["blixt_ingress", "blixt_egress", "blixt_xdp"]);
+    });
+}
+
+#[test]
 fn xdp_is_generic_where_the_driver_has_no_native_one() {
     World::run(|world| {
         world.ip("link add bridge0 type bridge");

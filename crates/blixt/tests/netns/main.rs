@@ -33,6 +33,7 @@ mod changes;
 mod demo;
 mod errors;
 mod files;
+mod hooks;
 mod life;
 mod links;
 mod refusal;

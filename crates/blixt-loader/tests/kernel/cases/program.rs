@@ -97,12 +97,14 @@ impl Programs {
     }
 
     fn run_tc(&mut self, name: &str, ifindex: u32, frame: &[u8]) -> (i32, Vec<u8>) {
-        let program: &SchedClassifier = self.dataplane.programs().program(name).unwrap().try_into().unwrap();
+        let program: &SchedClassifier =
+            self.dataplane.programs().unwrap().program(name).unwrap().try_into().unwrap();
         run(program, frame, &skb_context(ifindex))
     }
 
     fn run_xdp(&mut self, ifindex: u32, frame: &[u8]) -> (i32, Vec<u8>) {
-        let program: &Xdp = self.dataplane.programs().program("blixt_xdp").unwrap().try_into().unwrap();
+        let program: &Xdp =
+            self.dataplane.programs().unwrap().program("blixt_xdp").unwrap().try_into().unwrap();
         run(program, frame, &xdp_context(frame.len(), ifindex))
     }
 
