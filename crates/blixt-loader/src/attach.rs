@@ -10,6 +10,7 @@ use aya::programs::{ProgramError, ProgramFd, SchedClassifier};
 use tracing::warn;
 
 use crate::Error;
+use crate::ethtool;
 use crate::filter;
 use crate::hook::{self, Hook, Mode};
 use crate::object::{self, EGRESS, INGRESS, XDP};
@@ -53,7 +54,7 @@ pub(crate) fn attach(
     if egress {
         filter |= place(ebpf, directories, ifindex, &device, Slot::Egress, by_filter)?;
     }
-    for &mode in hook::modes(hook, &hook::driver(&device)) {
+    for &mode in hook::modes(hook, &ethtool::driver(&device)) {
         // Generic XDP is only ever there because the driver has no native one, and the two exclude each other.
         if mode == Mode::XdpNative && existing.contains(&Slot::In(Mode::XdpGeneric)) {
             continue;

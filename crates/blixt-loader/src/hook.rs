@@ -1,8 +1,5 @@
 //! Which hook of a device: a decision, and the facts that it needs.
 
-use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-
 /// What the user wants.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub enum Hook {
@@ -64,62 +61,6 @@ impl Mode {
 
 fn is_wire(driver: &Driver) -> bool {
     !NO_BUS.contains(&driver.bus.as_str()) && !PARAVIRTUAL.contains(&driver.name.as_str())
-}
-
-/// Asks the driver of a device; a device that says nothing has a nameless one.
-pub(crate) fn driver(device: &str) -> Driver {
-    let text =
-        |bytes: &[u8]| bytes.iter().take_while(|byte| **byte != 0).map(|byte| char::from(*byte)).collect();
-    driver_info(device)
-        .map(|info| Driver { name: text(&info.driver), bus: text(&info.bus) })
-        .unwrap_or_default()
-}
-
-const ETHTOOL_GDRVINFO: u32 = 3;
-
-/// `struct ethtool_drvinfo`.
-#[repr(C)]
-struct DriverInfo {
-    command: u32,
-    driver: [u8; 32],
-    version: [u8; 32],
-    firmware: [u8; 32],
-    bus: [u8; 32],
-    rest: [u32; 16],
-}
-
-/// `struct ifreq`, with the member that points to data.
-#[repr(C)]
-struct Request {
-    device: [u8; libc::IFNAMSIZ],
-    data: *mut DriverInfo,
-    rest: [u64; 2],
-}
-
-fn driver_info(device: &str) -> io::Result<DriverInfo> {
-    // SAFETY: no pointers.
-    let socket = unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
-    if socket < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: it is new and nobody else's.
-    let socket = unsafe { OwnedFd::from_raw_fd(socket) };
-    let mut info = DriverInfo {
-        command: ETHTOOL_GDRVINFO,
-        driver: [0; 32],
-        version: [0; 32],
-        firmware: [0; 32],
-        bus: [0; 32],
-        rest: [0; 16],
-    };
-    let mut request = Request { device: [0; libc::IFNAMSIZ], data: &raw mut info, rest: [0; 2] };
-    // The last byte stays 0.
-    for (to, from) in request.device[..libc::IFNAMSIZ - 1].iter_mut().zip(device.bytes()) {
-        *to = from;
-    }
-    // SAFETY: the request and what it points to are of the sizes that the kernel knows, and outlive the call.
-    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut request) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(info) }
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ mod counters;
 mod cpu_table;
 mod dataplane;
 mod error;
+mod ethtool;
 mod family;
 mod filter;
 mod flows;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use blixt_core::config::{Endpoint, Protocol};
 use blixt_core::host::{Mac, Path};
-use blixt_lab::{Machine, PacketSocket};
+use blixt_lab::{Machine, Offload, PacketSocket, XdpPass};
 use blixt_loader::host::{
     Interest, LinkKind, Observation, Watcher, announce, announcements, listening_sockets, release_neighbours,
 };
@@ -156,6 +156,28 @@ fn the_primary_address_is_that_of_the_default_route_or_the_first_global_one() {
     assert_eq!(watcher.now().primary, [address("192.0.2.1"), address("2001:db8:2::1")]);
     world.near.ip("route add default via 203.0.113.1").unwrap();
     watcher.until("the default route counts", |seen| seen.primary[0] == address("203.0.113.77"));
+}
+
+#[test]
+fn what_xdp_can_send_by_a_veth_follows_its_other_end() {
+    let world = World::new();
+    let watcher = world.watch(&[], &[]);
+    let flags = |seen: &Observation| {
+        let device = seen.host.devices.values().find(|device| device.name == "eth0").unwrap();
+        (device.xdp_target, device.xdp_sender)
+    };
+    assert_eq!(flags(&watcher.now()), (false, false));
+    // GRO at the other end takes what is redirected, and leaves what is sent back where it is.
+    world.far.offload("eth0", Offload::Receive, true).unwrap();
+    watcher.until("GRO takes frames that are redirected", |seen| flags(seen) == (true, false));
+    world.far.offload("eth0", Offload::Receive, false).unwrap();
+    watcher.until("nothing takes frames", |seen| flags(seen) == (false, false));
+    for _ in 0..3 {
+        let pass = XdpPass::attach(&world.far, "eth0").unwrap();
+        watcher.until("the program takes all frames", |seen| flags(seen) == (true, true));
+        drop(pass);
+        watcher.until("the program is gone", |seen| flags(seen) == (false, false));
+    }
 }
 
 #[test]

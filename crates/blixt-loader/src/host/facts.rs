@@ -47,10 +47,10 @@ impl Facts {
             })
             .map(|link| (link.ifindex, link))
             .collect();
-        for ifindex in xdp::targets() {
-            if let Some(link) = self.links.get_mut(&ifindex) {
-                link.xdp_target = true;
-            }
+        let targets = xdp::targets();
+        for link in self.links.values_mut() {
+            link.xdp_target = targets.contains(&link.ifindex);
+            link.xdp_sender = xdp::is_sender(link);
         }
         let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
         self.addresses = asker
@@ -111,8 +111,7 @@ impl Facts {
             .values()
             .filter(|link| link.kind != LinkKind::Loopback)
             .map(|link| {
-                let xdp_sender = link.sends_for_xdp();
-                let Link { ifindex, name, mac, mtu, xdp_target, .. } = link.clone();
+                let Link { ifindex, name, mac, mtu, xdp_target, xdp_sender, .. } = link.clone();
                 (ifindex, Device { name, mac, mtu, xdp_target, xdp_sender })
             })
             .collect();

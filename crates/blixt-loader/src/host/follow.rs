@@ -17,7 +17,7 @@ use super::facts::Facts;
 use super::neighbour::{self, KEEP_LOST, NeighbourKey};
 use super::netlink::{Asker, Heard, Listener};
 use super::watcher::{Wanted, lock};
-use super::{HostError, Interest, Observation, path};
+use super::{HostError, Interest, Observation, path, xdp};
 
 /// Changes come in swarms: after the first, this long a silence ends one ...
 const SILENCE: Duration = Duration::from_millis(3);
@@ -40,6 +40,7 @@ pub(super) struct Follower {
     observations: watch::Sender<Arc<Observation>>,
     asker: Asker,
     listener: Listener,
+    xdp_changes: xdp::Changes,
     facts: Facts,
     /// What the paths were looked up for.
     interest: Arc<Interest>,
@@ -76,6 +77,7 @@ impl Follower {
             observations,
             // First the ears, then the questions: nothing is missed in between.
             listener: Listener::open()?,
+            xdp_changes: xdp::Changes::open(),
             asker: Asker::open(NETLINK_ROUTE)?,
             facts: Facts::default(),
             interest: Arc::default(),
@@ -217,13 +219,14 @@ impl Follower {
             if now >= until {
                 return Ok(());
             }
-            let wires = [self.wake.as_raw_fd(), self.listener.as_raw_fd()];
-            let [woken, heard] = poll(wires, until - now);
+            let wires = [self.wake.as_raw_fd(), self.listener.as_raw_fd(), self.xdp_changes.descriptor()];
+            let [woken, heard, xdp_heard] = poll(wires, until - now);
+            self.stale.links |= xdp_heard && self.xdp_changes.heard();
             if woken {
                 while (&self.wake).read(&mut [0; 64]).is_ok_and(|read| read > 0) {}
                 return self.hear_all();
             }
-            if heard {
+            if heard || xdp_heard {
                 self.hear_all()?;
                 let end = *swarm.get_or_insert(now + SWARM);
                 until = (Instant::now() + SILENCE).min(end);
@@ -301,6 +304,7 @@ impl Follower {
         match (Listener::open(), Asker::open(NETLINK_ROUTE)) {
             (Ok(listener), Ok(asker)) => {
                 self.listener = listener;
+                self.xdp_changes = xdp::Changes::open();
                 self.asker = asker;
             }
             (Err(error), _) | (_, Err(error)) => warn!(%error, "netlink cannot be opened again"),
@@ -309,7 +313,7 @@ impl Follower {
 }
 
 /// Which of the descriptors can be read.
-fn poll(descriptors: [RawFd; 2], timeout: Duration) -> [bool; 2] {
+fn poll(descriptors: [RawFd; 3], timeout: Duration) -> [bool; 3] {
     let mut polled = descriptors.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
     // Rounded up: a timeout of 0 would spin until the time is reached.
     let milliseconds = timeout.as_micros().div_ceil(1000).try_into().unwrap_or(i32::MAX);

@@ -31,14 +31,8 @@ pub struct Link {
     pub master: Option<u32>,
     /// It takes frames that XDP redirects to it.
     pub xdp_target: bool,
-}
-
-impl Link {
-    /// What XDP sends back by it arrives. At a veth that goes straight to the other end, which takes it under the same
-    /// condition as what is redirected to it.
-    pub(super) fn sends_for_xdp(&self) -> bool {
-        self.kind != LinkKind::Veth || self.xdp_target
-    }
+    /// What XDP sends back by it arrives.
+    pub xdp_sender: bool,
 }
 
 /// What a device is.
@@ -119,6 +113,7 @@ pub(super) fn link(message: &LinkMessage) -> Option<Link> {
         arp: !header.flags.intersects(LinkFlags::Noarp | LinkFlags::Loopback),
         master: None,
         xdp_target: false,
+        xdp_sender: false,
     };
     for attribute in &message.attributes {
         match attribute {
@@ -205,6 +200,7 @@ mod tests {
                 arp: true,
                 master,
                 xdp_target: false,
+                xdp_sender: false,
             };
             (ifindex, link)
         })

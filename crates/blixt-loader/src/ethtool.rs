@@ -1,0 +1,131 @@
+//! What a device says of itself by `SIOCETHTOOL`: its driver, and the offloads that it has.
+
+use std::ffi::c_int;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::OnceLock;
+
+use crate::hook::Driver;
+
+// linux/ethtool.h, which libc does not have.
+const ETHTOOL_GDRVINFO: u32 = 0x03;
+const ETHTOOL_GSTRINGS: u32 = 0x1b;
+const ETHTOOL_GSSET_INFO: u32 = 0x37;
+const ETHTOOL_GFEATURES: u32 = 0x3a;
+/// The set of strings that names offloads, by number.
+const ETH_SS_FEATURES: u32 = 4;
+/// Bytes of a string.
+const STRING: usize = 32;
+/// Strings of a set that there is room for: kernels have some seventy offloads.
+const STRINGS: usize = 256;
+/// Words of as many bits.
+const WORDS: usize = STRINGS / 32;
+
+/// The driver of a device; a device that says nothing has a nameless one.
+pub(crate) fn driver(device: &str) -> Driver {
+    let mut info = DriverInfo { command: ETHTOOL_GDRVINFO, ..DriverInfo::default() };
+    match ask(device, &mut info) {
+        Ok(()) => Driver { name: text(&info.driver), bus: text(&info.bus) },
+        Err(_) => Driver::default(),
+    }
+}
+
+/// The device's user may switch TCP segmentation on or off; `None` if it does not say.
+pub(crate) fn may_segment(device: &str) -> Option<bool> {
+    static NUMBER: OnceLock<Option<usize>> = OnceLock::new();
+    let number = (*NUMBER.get_or_init(|| number_of(device, "tx-tcp-segmentation")))?;
+    let mut features = Features { command: ETHTOOL_GFEATURES, words: WORDS as u32, ..Features::default() };
+    ask(device, &mut features).ok()?;
+    let [available, ..] = features.bits.get(number / 32)?;
+    Some(available >> (number % 32) & 1 == 1)
+}
+
+/// `struct ethtool_drvinfo`.
+#[repr(C)]
+#[derive(Default)]
+struct DriverInfo {
+    command: u32,
+    driver: [u8; 32],
+    version: [u8; 32],
+    firmware: [u8; 32],
+    bus: [u8; 32],
+    rest: [u32; 16],
+}
+
+/// `struct ethtool_sset_info` for one set.
+#[repr(C)]
+#[derive(Default)]
+struct SetInfo {
+    command: u32,
+    reserved: u32,
+    mask: u64,
+    count: u32,
+}
+
+/// `struct ethtool_gstrings`.
+#[repr(C)]
+struct Strings {
+    command: u32,
+    set: u32,
+    count: u32,
+    strings: [[u8; STRING]; STRINGS],
+}
+
+/// `struct ethtool_gfeatures`: for each word what is available, requested, active and never changed.
+#[repr(C)]
+#[derive(Default)]
+struct Features {
+    command: u32,
+    words: u32,
+    bits: [[u32; 4]; WORDS],
+}
+
+/// `struct ifreq`, with the member that points to data.
+#[repr(C)]
+struct Request<T> {
+    device: [u8; libc::IFNAMSIZ],
+    data: *mut T,
+    rest: [u64; 2],
+}
+
+/// The number of an offload, which is the same for every device.
+fn number_of(device: &str, name: &str) -> Option<usize> {
+    let mut info = SetInfo { command: ETHTOOL_GSSET_INFO, mask: 1 << ETH_SS_FEATURES, ..SetInfo::default() };
+    ask(device, &mut info).ok()?;
+    let count = info.count as usize;
+    if count > STRINGS {
+        return None;
+    }
+    // The kernel writes as many strings as it has.
+    let mut strings = Strings {
+        command: ETHTOOL_GSTRINGS,
+        set: ETH_SS_FEATURES,
+        count: info.count,
+        strings: [[0; STRING]; STRINGS],
+    };
+    ask(device, &mut strings).ok()?;
+    strings.strings[..count].iter().position(|bytes| text(bytes) == name)
+}
+
+fn text(bytes: &[u8]) -> String {
+    bytes.iter().take_while(|byte| **byte != 0).map(|byte| char::from(*byte)).collect()
+}
+
+/// `data` is one of the structures above, and begins with the command that it belongs to.
+fn ask<T>(device: &str, data: &mut T) -> io::Result<()> {
+    // SAFETY: no pointers.
+    let socket = unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
+    if socket < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it is new and nobody else's.
+    let socket = unsafe { OwnedFd::from_raw_fd(socket) };
+    let mut request = Request { device: [0; libc::IFNAMSIZ], data: std::ptr::from_mut(data), rest: [0; 2] };
+    // The last byte stays 0.
+    for (to, from) in request.device[..libc::IFNAMSIZ - 1].iter_mut().zip(device.bytes()) {
+        *to = from;
+    }
+    // SAFETY: the request and what it points to are of the sizes that the kernel knows, and outlive the call.
+    let result: c_int = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut request) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
