@@ -42,9 +42,12 @@ pub(crate) fn mount_one() -> Result<PathBuf, Error> {
         return Ok(usual.into());
     }
     let own = Path::new(OWN);
-    fs::create_dir_all(own)
-        .and_then(|()| mount_at(own))
-        .map_err(|source| Error::Bpffs { path: USUAL.into(), source })?;
+    let mounted = fs::create_dir_all(own).and_then(|()| mount_at(own));
+    if mounted.is_err() {
+        // Nothing was there, and nothing stays; why it failed is what matters.
+        let _: io::Result<()> = fs::remove_dir(own);
+    }
+    mounted.map_err(|source| Error::Bpffs { path: USUAL.into(), source })?;
     Ok(own.into())
 }
 

@@ -172,7 +172,7 @@ pub enum Error {
         source: io::Error,
     },
     /// Something about a file or directory.
-    #[error("cannot {op} {}: {source}", path.display())]
+    #[error("cannot {op} {}: {source}{}", path.display(), file_hint(source))]
     File {
         /// What was tried.
         op: &'static str,
@@ -204,6 +204,14 @@ fn flag(map: &str) -> &'static str {
         "FRONTENDS" | "ADDRESSES" | "RINGS" | "RING_HASHES" | "ROUTES" | "ROUTE_COUNTERS" => "`--frontends`",
         "BACKENDS" | "BACKEND_COUNTERS" | "ENDPOINTS" | "HOPS" => "`--backends`",
         _ => "limit",
+    }
+}
+
+fn file_hint(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => "; run as root",
+        io::ErrorKind::ReadOnlyFilesystem => "; it must be writable for root",
+        _ => "",
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::exit::InstanceError;
+use crate::exit::{InstanceError, words};
 
 /// A request is a line; nobody needs a longer one.
 const LONGEST_REQUEST: u64 = 4096;
@@ -61,7 +61,7 @@ impl Reply {
     pub fn from_result<T: Serialize>(result: anyhow::Result<T>) -> Self {
         match result.and_then(|value| Ok(serde_json::value::to_raw_value(&value)?)) {
             Ok(value) => Self::Ok(value),
-            Err(error) => Self::Error(format!("{error:#}")),
+            Err(error) => Self::Error(words(&error)),
         }
     }
 }
@@ -108,11 +108,14 @@ pub fn ask<T: DeserializeOwned>(path: &Path, request: &Request) -> anyhow::Resul
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
-    (&stream).write_all(&line).context("cannot ask the running instance")?;
     let mut reply = String::new();
-    BufReader::new(&stream)
-        .read_line(&mut reply)
-        .context("the running instance does not answer; its log may say why")?;
+    let length = (&stream)
+        .write_all(&line)
+        .and_then(|()| BufReader::new(&stream).read_line(&mut reply))
+        .map_err(|error| not_answered(error))?;
+    if length == 0 {
+        return Err(not_answered(ErrorKind::UnexpectedEof.into()));
+    }
     match serde_json::from_str(&reply).context("the running instance is of another version; restart it")? {
         Reply::Ok(value) => serde_json::from_str(value.get())
             .context("the running instance is of another version; restart it"),
@@ -133,6 +136,18 @@ fn not_reached(path: &Path, error: &io::Error) -> anyhow::Error {
             anyhow!("may not open the control socket {}; run this as root", path.display())
         }
         _ => anyhow!("cannot open the control socket {}: {error}", path.display()),
+    }
+}
+
+/// One that ended meanwhile is none any more; otherwise it hangs.
+fn not_answered(error: io::Error) -> anyhow::Error {
+    match error.kind() {
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof => InstanceError(
+            "the instance ended before it answered; its log may say why, `blixt run -f DIR` starts it again"
+                .to_owned(),
+        )
+        .into(),
+        _ => anyhow::Error::from(error).context("the running instance does not answer; its log may say why"),
     }
 }
 

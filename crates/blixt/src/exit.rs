@@ -39,6 +39,19 @@ impl Exit {
     }
 }
 
+/// An error with what led to it, each said once: many name their cause in their own words already.
+pub fn words(error: &anyhow::Error) -> String {
+    let mut words = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if words.is_empty() {
+            words = cause;
+        } else if !words.contains(&cause) {
+            words = format!("{words}: {cause}");
+        }
+    }
+    words
+}
+
 impl From<anyhow::Result<Exit>> for Exit {
     fn from(result: anyhow::Result<Exit>) -> Self {
         match result {
@@ -59,7 +72,7 @@ impl std::error::Error for InstanceError {}
 
 fn write_error(error: &anyhow::Error) {
     // Standard error may be closed; there is nobody left to tell.
-    let _ = writeln!(std::io::stderr(), "blixt: {error:#}");
+    let _ = writeln!(std::io::stderr(), "blixt: {}", words(error));
 }
 
 /// Whoever read our output (`head`, a pager) has had enough of it.
@@ -68,4 +81,19 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
         .chain()
         .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
         .any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_led_to_an_error_is_said_once() {
+        let denied = || std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+        let file = blixt_loader::Error::File { op: "open", path: "/lock".into(), source: denied() };
+        let named = anyhow::Error::from(file).context("cannot begin");
+        assert_eq!(words(&named), "cannot begin: cannot open /lock: permission denied; run as root");
+        let plain = anyhow::Error::from(denied()).context("cannot open it").context("cannot begin");
+        assert_eq!(words(&plain), "cannot begin: cannot open it: permission denied");
+    }
 }

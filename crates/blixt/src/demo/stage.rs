@@ -17,6 +17,7 @@ use tempfile::TempDir;
 use super::interrupt::Interrupt;
 use super::manifests::{self, Backend, PORT, TARGET, gateway_address};
 use crate::cli::HookArg;
+use crate::exit::words;
 
 /// Everything that must be gone in the end; dropping it sees to that.
 pub(super) struct Stage {
@@ -164,7 +165,7 @@ impl Drop for Stage {
         // The process first, then what it pinned; the kernel takes the machines with the last descriptor.
         self.process.take();
         if let Err(error) = self.command(&["cleanup"]) {
-            tracing::error!(error = format!("{error:#}"), "the demo could not clean up");
+            tracing::error!(error = words(&error), "the demo could not clean up");
         }
     }
 }
