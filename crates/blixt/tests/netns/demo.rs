@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,8 +13,17 @@ use crate::permit::Permit;
 
 #[test]
 fn the_demo_sees_what_it_promises_and_leaves_nothing_behind() {
+    assert_shown(&[], "tc");
+}
+
+#[test]
+fn the_demo_shows_the_same_at_the_xdp_hook() {
+    assert_shown(&["--hook", "xdp"], "xdp");
+}
+
+fn assert_shown(arguments: &[&str], hook: &str) {
     let _permit = Permit::wait();
-    let demo = start(&[]);
+    let demo = start(arguments);
     let id = demo.id();
     let output = demo.wait_with_output().unwrap();
     let words = words(&output);
@@ -24,7 +34,41 @@ fn the_demo_sees_what_it_promises_and_leaves_nothing_behind() {
     {
         assert!(words.contains(shown), "no {shown:?} in:\n{words}");
     }
+    assert!(words.contains(&format!("hook {hook}")), "no hook {hook:?} in:\n{words}");
     assert_eq!(children_of(id), BTreeSet::new());
+}
+
+#[test]
+fn what_the_demo_keeps_can_be_looked_at_until_it_is_interrupted() {
+    let _permit = Permit::wait();
+    let mut demo = start(&["--keep"]);
+    let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let kept: Vec<String> = lines
+        .by_ref()
+        .skip_while(|line| !line.contains("Everything is kept"))
+        .filter(|line| !line.trim().is_empty())
+        .take(4)
+        .collect();
+    let word = |line: &str, start: &str| {
+        line.split(' ').find_map(|word| word.strip_prefix(start).map(str::to_owned))
+    };
+    let balancer = word(&kept[2], "--net=").unwrap();
+    let manifests = kept[3].split(' ').next_back().unwrap().to_owned();
+    let mut status = Command::new("nsenter");
+    status.args([&format!("--net={balancer}"), env!("CARGO_BIN_EXE_blixt"), "status", "-o", "json"]);
+    let status = status.output().unwrap();
+    assert!(status.status.success(), "{}", words(&status));
+    let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+    assert_eq!(status["instance"]["ready"], true, "{status}");
+    assert!(fs::read_dir(&manifests).unwrap().count() > 2, "{manifests}");
+
+    Command::new("kill").args(["-INT", &demo.id().to_string()]).status().unwrap();
+    let rest: Vec<String> = lines.collect();
+    assert!(demo.wait().unwrap().success(), "{rest:?}");
+    assert!(rest.iter().any(|line| line.contains("Summary")), "{rest:?}");
+    for gone in [&balancer, &manifests] {
+        assert!(!fs::exists(gone).unwrap(), "{gone} stays");
+    }
 }
 
 #[test]
@@ -69,7 +113,7 @@ fn words(output: &Output) -> String {
 }
 
 /// The processes that a process started.
-fn children_of(parent: u32) -> BTreeSet<u32> {
+pub fn children_of(parent: u32) -> BTreeSet<u32> {
     let entries = fs::read_dir("/proc").unwrap().flatten();
     let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     ids.filter(|id| {

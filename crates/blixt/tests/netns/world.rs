@@ -40,7 +40,9 @@ pub const PATIENCE: Duration = Duration::from_secs(15);
 /// The verifier has the programs before it, on a machine that may be busy with other worlds.
 const START_PATIENCE: Duration = Duration::from_secs(60);
 /// The address that `blixt run` serves metrics and readiness at; each world has a loopback of its own.
-const METRICS: &str = "127.0.0.1:9641";
+pub const METRICS: &str = "127.0.0.1:9641";
+/// The program.
+pub const BLIXT: &str = env!("CARGO_BIN_EXE_blixt");
 /// Flows that a world's tables hold: enough for every test, and small.
 const FLOWS: &str = "16384";
 
@@ -76,19 +78,32 @@ impl World {
 
     /// Starts `blixt run` and waits until it is ready.
     pub fn start(&mut self) {
+        self.start_with(&[]);
+    }
+
+    /// As [`World::start`], with more flags; `--hook` instead of the world's own.
+    pub fn start_with(&mut self, flags: &[&str]) {
+        self.launch(Command::new(BLIXT), flags);
+        self.wait_until_ready();
+    }
+
+    /// Starts `blixt run` by a command that ends with `blixt`, and does not wait.
+    pub fn launch(&mut self, mut blixt: Command, flags: &[&str]) {
         let log = File::options().create(true).append(true).open(self.log_path()).unwrap();
-        let mut command = self.command(&["run", "--listen", METRICS, "--flows", FLOWS]);
-        command.arg("--hook").arg(match self.hook {
-            Hook::Tc => "tc",
-            Hook::Xdp => "xdp",
-        });
-        command
-            .arg("-f")
-            .arg(self.directory())
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log);
-        self.process = Some(Process::start(&self.lab.balancer, &mut command).unwrap());
+        blixt.args(["run", "--flows", FLOWS]).args(flags).arg("-f").arg(self.directory());
+        if !flags.contains(&"--listen") {
+            blixt.args(["--listen", METRICS]);
+        }
+        if !flags.contains(&"--hook") {
+            let hook = if self.hook == Hook::Tc { "tc" } else { "xdp" };
+            blixt.args(["--hook", hook]);
+        }
+        blixt.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        self.process = Some(Process::start(&self.lab.balancer, &mut blixt).unwrap());
+    }
+
+    /// Waits until the running `blixt run` is ready.
+    pub fn wait_until_ready(&mut self) {
         let deadline = Instant::now() + START_PATIENCE;
         while !self.is_ready() {
             let ended = self.process().ended().unwrap();
@@ -96,6 +111,11 @@ impl World {
             assert!(Instant::now() < deadline, "blixt run is not ready:\n{}", self.log());
             thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Waits until the running `blixt run` has ended; its exit code.
+    pub fn wait_for_the_end(&mut self) -> Option<i32> {
+        self.process().wait(START_PATIENCE).unwrap().expect("blixt run goes on").code()
     }
 
     /// The running `blixt run`.
@@ -124,8 +144,8 @@ impl World {
 
     /// A command of `blixt` on the balancer, to its end.
     pub fn blixt(&self, arguments: &[&str]) -> Output {
-        let mut command = self.command(arguments);
-        command.stdin(Stdio::null());
+        let mut command = Command::new(BLIXT);
+        command.args(arguments).stdin(Stdio::null());
         self.lab.balancer.run(|| command.output()).unwrap()
     }
 
@@ -173,19 +193,19 @@ impl World {
             .is_some_and(|answer| answer.starts_with("HTTP/1.1 200") || answer.starts_with("HTTP/1.0 200"))
     }
 
-    fn get(&self, path: &str) -> Option<String> {
-        let mut stream = self.lab.balancer.run(|| TcpStream::connect(METRICS)).ok()?;
+    /// The answer to a request at the address of metrics; `None` while nobody is there.
+    pub fn get(&self, path: &str) -> Option<String> {
+        self.request(METRICS, "GET", path)
+    }
+
+    /// The whole answer of an address of the balancer to a request.
+    pub fn request(&self, address: &str, method: &str, path: &str) -> Option<String> {
+        let mut stream = self.lab.balancer.run(|| TcpStream::connect(address)).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).ok()?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: {METRICS}\r\nConnection: close\r\n\r\n").ok()?;
+        write!(stream, "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
         Some(answer)
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_blixt"));
-        command.args(arguments);
-        command
     }
 
     fn write(&self) {
