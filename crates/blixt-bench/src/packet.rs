@@ -248,7 +248,8 @@ fn reply(request: &[u8; FRAME]) -> [u8; FRAME] {
 /// Ethernet, IPv4, TCP and a few bytes.
 fn build(source: ([u8; 4], u16), destination: ([u8; 4], u16), flags: u8) -> [u8; FRAME] {
     let mut frame = [0; FRAME];
-    frame[..14].copy_from_slice(&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 9, 0x08, 0x00]);
+    // Loopback's MAC address is all zero: such a frame is for this machine.
+    frame[..14].copy_from_slice(&[0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 9, 0x08, 0x00]);
     frame[14] = 0x45;
     frame[16..18].copy_from_slice(&((FRAME - 14) as u16).to_be_bytes());
     frame[22] = 64;

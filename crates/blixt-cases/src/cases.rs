@@ -1,5 +1,6 @@
 //! The table.
 
+mod addressee;
 mod change;
 mod close;
 mod connection;
@@ -34,6 +35,7 @@ pub fn cases() -> Vec<Case> {
         control::cases(),
         neighbour::cases(),
         fault::cases(),
+        addressee::cases(),
         other::cases(),
     ]
     .concat()

@@ -8,6 +8,7 @@ use aya_ebpf::helpers::generated::{
 use blixt_packet::DropReason;
 use blixt_packet::abi::Link;
 use blixt_packet::checksum::Delta;
+use blixt_packet::frame::Addressee;
 use blixt_packet::packet::{MAX_SUM, Packet};
 
 use crate::bytes::{Bytes, forget};
@@ -24,6 +25,10 @@ const HEADERS_V6: u32 = 14 + 40 + 20;
 const ROOM_BEHIND_MAC: u32 = 1;
 /// `CHECKSUM_PARTIAL`, in the two bits of `ip_summed`.
 const PARTIAL: u8 = 3;
+/// `PACKET_HOST`.
+const HOST: u32 = 0;
+/// `PACKET_OTHERHOST`.
+const OTHER_HOST: u32 = 3;
 /// Type of a VLAN tag, as it lies in the frame.
 const VLAN: u16 = 0x8100_u16.to_be();
 
@@ -112,6 +117,15 @@ impl Packet for Skb {
         let is_tagged = self.field(|skb| skb.vlan_present) != 0;
         let vlan = if is_tagged { self.field(|skb| skb.vlan_tci) as u16 } else { 0 };
         Link::new(self.ifindex(), vlan)
+    }
+
+    #[inline(always)]
+    fn addressee(&self) -> Option<Addressee> {
+        Some(match self.field(|skb| skb.pkt_type) {
+            HOST => Addressee::Us,
+            OTHER_HOST => Addressee::Another,
+            _ => Addressee::Group,
+        })
     }
 
     #[inline(always)]

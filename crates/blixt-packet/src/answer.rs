@@ -46,15 +46,11 @@ pub(crate) fn answer<A: Icmp, P: Packet, S: State<A>>(
     }
 }
 
-/// The packet may be answered: it was sent by one machine to one machine, in a frame for one machine, and it has its
+/// The packet, whose frame is for one machine, may be answered: it was sent by one machine to one machine, and it has its
 /// transport header (RFC 1122, section 3.2.2; RFC 4443, section 2.4).
 #[inline(always)]
-fn is_answerable<A: Address, P: Packet>(pkt: &P, headers: &Headers<A>) -> Result<bool, DropReason> {
-    let [first]: [u8; 1] = pkt.read(0)?;
-    Ok(first & GROUP_MAC == 0
-        && !headers.part.is_later()
-        && headers.key.source.is_host()
-        && headers.key.destination.is_host())
+fn is_answerable<A: Address>(headers: &Headers<A>) -> bool {
+    !headers.part.is_later() && headers.key.source.is_host() && headers.key.destination.is_host()
 }
 
 /// Sends the frame back to whom it came from.
@@ -72,5 +68,3 @@ pub(crate) fn pseudo_header<A: Address>(key: &FlowKey<A>, protocol: u8, length: 
 
 /// Hops that an answer may take: Linux' default.
 pub(crate) const HOPS: u8 = 64;
-/// The first byte of a MAC address that names a group of machines.
-const GROUP_MAC: u8 = 1;

@@ -6,7 +6,7 @@ use crate::abi::{BACKEND_DRAINING, Backend, Flow, V4, V6, WAY_LOCAL};
 use crate::address::Address;
 use crate::connect::source;
 use crate::flow::refresh;
-use crate::frame::Frame;
+use crate::frame::{Addressee, Frame};
 use crate::headers::{Headers, TCP, UDP};
 use crate::icmp::{self, Icmp};
 use crate::neighbour::{ARP, arp};
@@ -151,8 +151,18 @@ pub(crate) fn leave_reply<A: Icmp, P: Packet, S: State<A>>(
 /// Reads the headers, and finds the ports of a part of a packet.
 #[inline(always)]
 fn admit<A: Icmp, P: Packet, S: State<A>>(pkt: &P, state: &S, room: &mut Room<A>) -> Result<(), Step> {
+    let others = Step::from(Verdict::Pass);
     let headers = &mut room.headers;
-    if let Err(reason) = Headers::parse(pkt, headers) {
+    let addressee = Addressee::of(pkt, state);
+    if addressee == Addressee::Another {
+        return Err(others);
+    }
+    let parsed = Headers::parse(pkt, headers);
+    // Neighbours are asked for in frames for all.
+    if addressee == Addressee::Group && (parsed.is_err() || headers.protocol() != A::ICMP) {
+        return Err(others);
+    }
+    if let Err(reason) = parsed {
         return Err(drop_ours(state, headers, reason).into());
     }
     match headers.protocol() {

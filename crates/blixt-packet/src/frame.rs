@@ -1,11 +1,50 @@
-//! The Ethernet header and the VLAN tag behind it.
+//! The Ethernet header and the VLAN tag behind it: whom a frame is for, and what it carries.
 
 use crate::DropReason;
 use crate::abi::Link;
+use crate::address::Address;
 use crate::packet::Packet;
+use crate::state::State;
+
+/// Whom a frame is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Addressee {
+    /// This machine, and nobody else.
+    Us,
+    /// A group of machines, or all of them. A packet for one machine is not forwarded out of such a frame (RFC 1122, section
+    /// 3.3.6): each of them would do it.
+    Group,
+    /// Another machine: the interface shows it all the same, as the port of a mirror or a bridge does.
+    Another,
+}
+
+impl Addressee {
+    /// Whom the frame of a packet that came in is for: who has said so, or else the MAC address of the device. What another device
+    /// above that one takes (a VLAN, a macvlan) is seen again there.
+    #[inline(always)]
+    pub(crate) fn of<A: Address, P: Packet, S: State<A>>(pkt: &P, state: &S) -> Self {
+        if let Some(addressee) = pkt.addressee() {
+            return addressee;
+        }
+        let Ok([a, b, c, d, e, f]) = pkt.read::<6>(0) else {
+            return Self::Another;
+        };
+        if a & GROUP_MAC != 0 {
+            return Self::Group;
+        }
+        let mac = [u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d]), u16::from_ne_bytes([e, f])];
+        match state.device(pkt.link().ifindex()) {
+            Some(device) if device.mac != mac => Self::Another,
+            _ => Self::Us,
+        }
+    }
+}
 
 /// Type of a VLAN tag in front of the real type, host order.
 const VLAN: u16 = 0x8100;
+
+/// The first byte of a MAC address that names a group of machines.
+const GROUP_MAC: u8 = 1;
 
 /// What the MAC header says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

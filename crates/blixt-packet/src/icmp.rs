@@ -16,6 +16,7 @@ use crate::abi::FlowKey;
 use crate::address::Address;
 use crate::answer::echo;
 use crate::checksum::Delta;
+use crate::frame::Addressee;
 use crate::headers::Headers;
 use crate::packet::Packet;
 use crate::state::State;
@@ -78,7 +79,8 @@ pub trait Icmp: Address {
 /// Decides about an ICMP packet that came in by a device, unless it is an error.
 #[inline(always)]
 pub(crate) fn receive<A: Icmp, P: Packet, S: State<A>>(pkt: &mut P, state: &S, headers: &Headers<A>) -> Step {
-    let is_owned = state.address(&headers.key.destination).is_some();
+    let is_to_us = Addressee::of(pkt, state) == Addressee::Us;
+    let is_owned = is_to_us && state.address(&headers.key.destination).is_some();
     if headers.part.is_later() {
         return if is_owned { echo(pkt, state, headers).into() } else { Verdict::Pass.into() };
     }
@@ -91,7 +93,7 @@ pub(crate) fn receive<A: Icmp, P: Packet, S: State<A>>(pkt: &mut P, state: &S, h
     if let Some(verdict) = A::solicitation(pkt, state, headers, kind) {
         return verdict.into();
     }
-    if A::is_error(kind) && !headers.part.is_fragment() {
+    if is_to_us && A::is_error(kind) && !headers.part.is_fragment() {
         return Step::ICMP_ERROR;
     }
     match is_owned {

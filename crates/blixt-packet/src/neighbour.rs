@@ -7,7 +7,7 @@ pub(crate) use advertisement::{SOLICITATION, solicited};
 
 use crate::abi::{Link, V4};
 use crate::address::Address;
-use crate::frame::Frame;
+use crate::frame::{Addressee, Frame};
 use crate::packet::Packet;
 use crate::state::State;
 use crate::{DropReason, Verdict};
@@ -28,6 +28,9 @@ pub fn arp<P: Packet, S: State<V4>>(pkt: &mut P, state: &S) -> Verdict {
 /// False: the packet asks for nothing of ours.
 #[inline(always)]
 fn reply<P: Packet, S: State<V4>>(pkt: &mut P, state: &S) -> Result<bool, DropReason> {
+    if Addressee::of(pkt, state) == Addressee::Another {
+        return Ok(false);
+    }
     let frame = Frame::parse(pkt)?;
     let Ok([kinds, operation, first, second, third, _, target]) = pkt.words::<7>(frame.network) else {
         return Ok(false);

@@ -6,6 +6,7 @@
 use crate::DropReason;
 use crate::abi::Link;
 use crate::checksum::Delta;
+use crate::frame::Addressee;
 
 /// Ethernet, IP and transport headers of every packet that is looked at lie below this offset. The verifier
 /// wants an offset bounded before it is added to a pointer; IPv6 with 6 extension headers of the largest size
@@ -33,6 +34,11 @@ pub trait Packet {
 
     /// The device that it came by (at egress: leaves by), with the VLAN whose tag was already taken off the bytes.
     fn link(&self) -> Link;
+
+    /// Whom the kernel takes its frame to be for, once it has looked.
+    fn addressee(&self) -> Option<Addressee> {
+        None
+    }
 
     /// Without [`Packet::GOES_EVERYWHERE`]: it can leave by this link.
     fn can_leave_by(&self, _link: Link) -> bool {

@@ -11,13 +11,6 @@ use crate::packet::{arp, frame, icmp, icmp_number, ip};
 
 pub(super) fn cases() -> Vec<Case> {
     let [v4, v6] = nets();
-    let asks = |target| {
-        let mut frame =
-            arp([0xff; 6], CLIENT_MAC, 1, (CLIENT_MAC, octets_v4(v4.client)), ([0; 6], octets_v4(target)));
-        // Ethernet's shortest frame.
-        frame.resize(60, 0);
-        frame
-    };
     let mut says =
         arp(CLIENT_MAC, OUR_MAC, 2, (OUR_MAC, octets_v4(v4.owned)), (CLIENT_MAC, octets_v4(v4.client)));
     says.resize(60, 0);
@@ -31,9 +24,9 @@ pub(super) fn cases() -> Vec<Case> {
             "ARP for an address that only Blixt owns is answered on its link, any other left alone",
             tables(Way::Nat),
             vec![
-                enters(CLIENT_SIDE, asks(v4.owned)).answered(None, says),
-                enters(BACKEND_SIDE, asks(v4.owned)).passes(),
-                enters(CLIENT_SIDE, asks(v4.frontend)).passes(),
+                enters(CLIENT_SIDE, asks(v4.client, v4.owned)).answered(None, says),
+                enters(BACKEND_SIDE, asks(v4.client, v4.owned)).passes(),
+                enters(CLIENT_SIDE, asks(v4.client, v4.frontend)).passes(),
             ],
         ),
         case(
@@ -48,7 +41,17 @@ pub(super) fn cases() -> Vec<Case> {
     ]
 }
 
-fn solicitation(source: IpAddr, target: IpAddr) -> Vec<u8> {
+/// An ARP request.
+pub(super) fn asks(source: IpAddr, target: IpAddr) -> Vec<u8> {
+    let mut frame =
+        arp([0xff; 6], CLIENT_MAC, 1, (CLIENT_MAC, octets_v4(source)), ([0; 6], octets_v4(target)));
+    // Ethernet's shortest frame.
+    frame.resize(60, 0);
+    frame
+}
+
+/// A neighbour solicitation.
+pub(super) fn solicitation(source: IpAddr, target: IpAddr) -> Vec<u8> {
     let low = octets_v6(target);
     let last = u16::from_be_bytes([low[14], low[15]]);
     let group = IpAddr::V6(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(low[13]), last));

@@ -26,7 +26,7 @@ fn make<A: Icmp, P: Packet, S: State<A>>(
 ) -> Result<(), DropReason> {
     if headers.part.is_later() {
         fragment::recall(state, headers)?;
-    } else if !is_answerable(pkt, headers)? {
+    } else if !is_answerable(headers) {
         return Err(DropReason::BadAddress);
     }
     if !state.take_answer() {

@@ -22,8 +22,7 @@ pub(super) fn report<A: Icmp, P: Packet, S: State<A>>(
 ) -> Result<(), DropReason> {
     let transport = if headers.protocol() == TCP { TCP_BYTES } else { UDP_BYTES };
     let network = headers.transport - headers.network;
-    if network > MAX_SUM - TCP_BYTES || headers.payload() < transport as u32 || !is_answerable(pkt, headers)?
-    {
+    if network > MAX_SUM - TCP_BYTES || headers.payload() < transport as u32 || !is_answerable(headers) {
         return Err(refusal.reason);
     }
     if !state.take_answer() {

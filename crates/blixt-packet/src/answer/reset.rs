@@ -15,7 +15,7 @@ pub(super) fn reset<A: Icmp, P: Packet, S: State<A>>(
     headers: &Headers<A>,
     reason: DropReason,
 ) -> Result<(), DropReason> {
-    if headers.flags & RST != 0 || !is_answerable(pkt, headers)? {
+    if headers.flags & RST != 0 || !is_answerable(headers) {
         return Err(reason);
     }
     if !state.take_answer() {

@@ -9,7 +9,7 @@ use blixt_packet::state::Route;
 use blixt_packet::{DropReason, Verdict};
 
 use crate::world::{
-    BACKEND_PORT, BACKEND_SIDE, CLIENT_MAC, CLIENT_SIDE, FRONTEND_PORT, Family, OUR_MAC, World,
+    BACKEND_PORT, BACKEND_SIDE, CLIENT_MAC, CLIENT_SIDE, FRONTEND_PORT, Family, INNER_MAC, OUR_MAC, World,
 };
 
 const FIN: u8 = 1;
@@ -141,7 +141,7 @@ fn what_xdp_cannot_send_is_left_as_it_is_to_the_program_behind_it() {
             let (verdict, there) = world.forward(CLIENT_SIDE, packet.clone());
             assert_ne!(verdict, Verdict::Pass);
             assert_eq!(said(&there).1, net.backend);
-            let (verdict, _) = world.xdp(BACKEND_SIDE, packet.clone());
+            let (verdict, _) = world.xdp(BACKEND_SIDE, frame(INNER_MAC, CLIENT_MAC, &request(&net, SYN)));
             assert_eq!(verdict == Verdict::Pass, way == WAY_LOCAL);
         }
     }

@@ -6,7 +6,7 @@ use std::thread;
 use blixt_lab::{Family, Lab, PacketSocket, address, connect, exchange_on};
 
 use crate::balancing::{echo_of, udp_socket};
-use crate::frames::{Oddity, TAG_AT, WAIT, ask, datagram};
+use crate::frames::{Oddity, TAG_AT, WAIT, ask, datagram, udp_of};
 use crate::world::{Hook, World, at, vip};
 
 on_both_hooks!(
@@ -14,6 +14,7 @@ on_both_hooks!(
     ipv4_options_of_all_lengths_are_delivered,
     ipv6_extension_headers_are_delivered,
     tagged_frames_are_answered_with_the_same_tag,
+    frames_for_others_that_a_promiscuous_interface_shows_are_not_forwarded,
 );
 
 fn datagrams_in_fragments_are_delivered_both_ways(hook: Hook) {
@@ -66,6 +67,32 @@ fn tagged_frames_are_answered_with_the_same_tag(hook: Hook) {
         assert_eq!(answer[TAG_AT..TAG_AT + 4], [0x81, 0x00, 0, 42], "{family:?}");
     }
 }
+
+fn frames_for_others_that_a_promiscuous_interface_shows_are_not_forwarded(hook: Hook) {
+    let world = World::usual(hook);
+    world.lab.balancer.ip(&format!("link set {} promisc on", Lab::device(0))).unwrap();
+    let client = PacketSocket::open(&world.lab.client, "eth0").unwrap();
+    for (family, port) in Family::ALL.into_iter().zip([4600, 4700]) {
+        let (from, to) = (at(address(family, 0, Lab::OTHER), port), vip(family));
+        let frame = datagram(&world, from, to, b"seen", Oddity::None);
+        for (mac, port) in OTHERS.into_iter().zip(port + 1..) {
+            let from = at(from.ip(), port);
+            let mut frame = datagram(&world, from, to, b"overheard", Oddity::None);
+            frame[..6].copy_from_slice(&mac);
+            client.send(&frame).unwrap();
+        }
+        client.send(&frame).unwrap();
+        // Frames of one sender arrive in their order: an answer to the ones before would be there by now.
+        let is_answer = |frame: &[u8]| udp_of(frame).is_some_and(|(source, _, _)| source == to);
+        let answer = client.receive_if(WAIT, is_answer).unwrap().expect("no answer");
+        let (_, asked, payload) = udp_of(&answer).unwrap();
+        assert!(asked == from && payload.ends_with(b"seen"), "{family:?}: {asked} was answered");
+    }
+    assert_eq!(world.metric("blixt_route_connections_total", &[]), 2);
+}
+
+/// Another machine's MAC address, everybody's, and a group's.
+const OTHERS: [[u8; 6]; 3] = [[2, 0, 0, 0, 0, 9], [0xff; 6], [1, 0, 0x5e, 0, 0, 1]];
 
 #[test]
 fn large_segments_cross_the_tc_hook_whole() {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use aya::TestRunResult;
 use aya::maps::{HashMap, Map, MapData};
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions, Xdp};
-use blixt_cases::network::{BACKEND_SIDE, CLIENT_SIDE, SETTINGS};
+use blixt_cases::network::{BACKEND_SIDE, CLIENT_SIDE, INNER_MAC, OUR_MAC, SETTINGS};
 use blixt_cases::{Hook, Place};
 use blixt_core::diff::diff;
 use blixt_core::tables::{Op, Tables};
@@ -38,8 +38,10 @@ impl Programs {
     /// Runs a test with programs on a machine of their own.
     pub fn run(hook: Hook, test: impl FnOnce(&mut Self) + Send) {
         World::run(|world| {
+            // Their MAC addresses tell the kernel, and so TC, which frames are for this machine.
+            let (ours, inner) = (written(OUR_MAC), written(INNER_MAC));
             world.ip(&format!(
-                "link add outside index {CLIENT_SIDE} type veth peer name inside index {BACKEND_SIDE}"
+                "link add outside index {CLIENT_SIDE} address {ours} type veth peer name inside index {BACKEND_SIDE} address {inner}"
             ));
             // Without addresses of their own the devices are silent: nothing but the test's frames is counted.
             world.ip("link set outside addrgenmode none\nlink set inside addrgenmode none");
@@ -127,6 +129,11 @@ impl Programs {
             Verdict::Send(_) | Verdict::Neighbour(_) | Verdict::Answer(_) => TC_ACT_REDIRECT,
         }
     }
+}
+
+/// A MAC address as `ip` reads it.
+fn written(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 const TC_ACT_UNSPEC: i32 = -1;
