@@ -4,12 +4,14 @@
 //! the names, and joins them to the lines.
 
 mod document;
+mod place;
 mod problem;
 mod yaml;
 
 use std::ops::Range;
 
 pub use document::parse;
+pub use place::FieldLines;
 pub use problem::Problem;
 
 use crate::api::{Object, ObjectKey};

@@ -30,6 +30,8 @@ pub struct Snapshot {
     pub services: BTreeMap<ObjectKey, Arc<Service>>,
     /// Every EndpointSlice.
     pub endpoint_slices: BTreeMap<ObjectKey, Arc<EndpointSlice>>,
+    /// Objects that are written down, but so that they cannot be used, and of which no earlier state is known.
+    pub broken: BTreeSet<ObjectKey>,
     /// What the machine is called on the network.
     pub machine: Machine,
     /// The addresses that Gateways were given from pools before, so that they keep them.
@@ -46,6 +48,14 @@ pub struct Machine {
 }
 
 impl Snapshot {
+    /// Why an object that another one refers to is missing, and what to do about it.
+    pub fn absence(&self, key: &ObjectKey) -> String {
+        if self.broken.contains(key) {
+            return format!("{key} cannot be used as it is written: correct it");
+        }
+        format!("there is no {key}: create it, or name one that exists")
+    }
+
     /// Adds an object, or replaces the one of its name.
     pub fn insert(&mut self, object: Object) {
         let key = object.key();

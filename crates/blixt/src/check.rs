@@ -1,6 +1,7 @@
 //! `blixt check`: what is wrong with manifests, found without touching the machine.
 
 pub mod findings;
+mod places;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -11,15 +12,14 @@ use jiff::Timestamp;
 use self::findings::findings;
 use crate::cli::{CheckArgs, CheckOutput};
 use crate::exit::Exit;
-use crate::source;
-use crate::source::store::Store;
+use crate::source::{self, Loaded};
 
 /// `blixt check`
 pub fn check(args: CheckArgs) -> anyhow::Result<Exit> {
     let CheckArgs { files, output } = args;
-    let mut store = load(&files);
-    store.snapshot_mut().machine = somewhere();
-    let findings = findings(&store);
+    let mut loaded = load(&files);
+    loaded.store.snapshot_mut().machine = somewhere();
+    let findings = findings(&loaded);
     let text = match output {
         CheckOutput::Text => findings.to_string(),
         CheckOutput::Json => serde_json::to_string_pretty(&findings)? + "\n",
@@ -29,7 +29,7 @@ pub fn check(args: CheckArgs) -> anyhow::Result<Exit> {
 }
 
 /// Reads manifests once.
-pub fn load(files: &[PathBuf]) -> Store {
+pub fn load(files: &[PathBuf]) -> Loaded {
     source::load(files, Timestamp::now())
 }
 

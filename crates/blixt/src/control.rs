@@ -112,7 +112,7 @@ pub fn ask<T: DeserializeOwned>(path: &Path, request: &Request) -> anyhow::Resul
     let length = (&stream)
         .write_all(&line)
         .and_then(|()| BufReader::new(&stream).read_line(&mut reply))
-        .map_err(|error| not_answered(error))?;
+        .map_err(not_answered)?;
     if length == 0 {
         return Err(not_answered(ErrorKind::UnexpectedEof.into()));
     }

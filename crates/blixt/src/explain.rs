@@ -56,7 +56,7 @@ pub fn of_running(balancer: &Balancer, packet: &str) -> anyhow::Result<Explanati
 /// Explains what a machine with one device and a way to every backend would do. What is wrong with the files is said
 /// on standard error; one that cannot be read at all ends it.
 fn of_files(files: &[PathBuf], tuple: &Tuple) -> anyhow::Result<(Explanation, Exit)> {
-    let mut store = check::load(files);
+    let mut store = check::load(files).store;
     let problems = store.problems();
     let exit = if problems.is_empty() { Exit::Success } else { Exit::Findings };
     for problem in &problems {

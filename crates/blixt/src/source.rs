@@ -40,9 +40,17 @@ pub struct Source {
     store: Store,
 }
 
+/// What was read once.
+pub struct Loaded {
+    /// What is known of the objects.
+    pub store: Store,
+    /// The text of each file that could be read.
+    pub texts: BTreeMap<PathBuf, String>,
+}
+
 /// Reads files and directories once, without a memory. `-` is standard input, and whatever is neither file nor
 /// directory is read like it, so that `<(..)` works.
-pub fn load(roots: &[PathBuf], now: Timestamp) -> Store {
+pub fn load(roots: &[PathBuf], now: Timestamp) -> Loaded {
     let (streams, roots): (Vec<PathBuf>, Vec<PathBuf>) =
         roots.iter().cloned().partition(|root| is_stream(root));
     let found = scan(&roots);
@@ -58,9 +66,14 @@ pub fn load(roots: &[PathBuf], now: Timestamp) -> Store {
         let reading = read::stream(&path);
         (path, reading)
     }));
+    let text_of = |(path, reading): (&PathBuf, &Reading)| match reading {
+        Reading::Text(text, _) => Some((path.clone(), text.clone())),
+        _ => None,
+    };
+    let texts = readings.iter().filter_map(text_of).collect();
     let mut store = Store::default();
     store.update(readings, now, &mut |_| None);
-    store
+    Loaded { store, texts }
 }
 
 fn is_stream(path: &Path) -> bool {

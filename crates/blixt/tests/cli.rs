@@ -6,8 +6,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that meets an error panics where it is")]
 
 use std::fs;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -164,9 +165,42 @@ fn completions_and_man_pages_know_every_command() {
 }
 
 #[test]
+fn the_log_is_for_people_and_json_where_it_is_asked_for() {
+    let check = ["check", "-f", "web.yaml", "--log", "nobody=[", "--log-format"];
+    let said = |format: &str| {
+        let output = blixt(&[&check[..], &[format]].concat());
+        assert!(output.status.success());
+        text(&output.stderr).to_owned()
+    };
+    let line = said("text");
+    assert!(line.contains(" WARN the log filter is not understood") && line.lines().count() == 1, "{line}");
+    assert!(!line.contains('\x1b'), "colours where there is no terminal: {line:?}");
+    let line = said("json");
+    let object: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(object["level"], "WARN", "{line}");
+    for field in ["timestamp", "message", "error"] {
+        assert!(object[field].is_string(), "no {field} in {line}");
+    }
+}
+
+#[test]
+fn at_a_terminal_the_log_has_colours_and_json_has_none() {
+    for (format, colours) in [("text", true), ("json", false)] {
+        let nix::pty::OpenptyResult { master, slave } = nix::pty::openpty(None, None).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_blixt"));
+        command.args(["check", "-f", "web.yaml", "--log", "nobody=[", "--log-format", format]);
+        command.current_dir(cases()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(slave);
+        assert!(command.status().unwrap().success());
+        let mut said = [0; 4096];
+        let length = fs::File::from(master).read(&mut said).unwrap();
+        let said = text(&said[..length]);
+        assert_eq!(said.contains('\x1b'), colours, "{format}: {said:?}");
+        assert!(said.contains("the log filter is not understood"), "{format}: {said:?}");
+    }
+}
+
+#[test]
 fn standard_input_is_checked_like_a_file() {
-    use std::io::Write;
-    use std::process::Stdio;
     let mut command = Command::new(env!("CARGO_BIN_EXE_blixt"));
     let mut child =
         command.args(["check", "-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();

@@ -1,6 +1,5 @@
 //! One document to one object, or to several if it is a `List`.
 
-use std::collections::BTreeMap;
 use std::num::NonZero;
 use std::ops::Range;
 use std::panic::resume_unwind;
@@ -8,6 +7,7 @@ use std::thread::ScopedJoinHandle;
 
 use serde_json::{Map, Value};
 
+use super::place::{Place, problem};
 use super::yaml::{self, Chunk};
 use super::{Content, Document, Problem};
 use crate::api::{Kind, ObjectKey};
@@ -60,7 +60,7 @@ fn documents(chunk: &Chunk<'_>) -> Vec<Document> {
             return vec![invalid(chunk.line, chunk.span.clone(), key, problem)];
         }
     };
-    let place = Place { chunk, lines: std::cell::OnceCell::new() };
+    let place = Place::new(chunk);
     match value {
         Value::Null => Vec::new(),
         Value::Object(mut fields) if is_list(&fields) => {
@@ -69,32 +69,6 @@ fn documents(chunk: &Chunk<'_>) -> Vec<Document> {
             items.map(|(index, item)| document(item, &format!("/items/{index}"), &place)).collect()
         }
         value => vec![document(value, "", &place)],
-    }
-}
-
-/// A document, and where its fields stand: found out only when something is wrong.
-struct Place<'a> {
-    chunk: &'a Chunk<'a>,
-    lines: std::cell::OnceCell<BTreeMap<String, u32>>,
-}
-
-impl Place<'_> {
-    /// The line of a field, or of the nearest field around it that is written down.
-    fn line(&self, pointer: &str) -> u32 {
-        let lines = self.lines.get_or_init(|| yaml::lines(self.chunk.text));
-        let mut pointer = pointer;
-        loop {
-            if let Some(line) = lines.get(pointer) {
-                return self.chunk.line + line - 1;
-            }
-            let Some(end) = pointer.rfind('/') else { return self.chunk.line };
-            pointer = &pointer[..end];
-        }
-    }
-
-    fn problem(&self, root: &str, object: &str, failure: Failure) -> Problem {
-        let line = self.line(&format!("{root}{}", failure.pointer));
-        problem(line, object, &field_path(&failure.pointer), failure.message, failure.next)
     }
 }
 
@@ -198,35 +172,6 @@ fn text<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
     fields.get(name).and_then(Value::as_str)
 }
 
-/// `/spec/listeners/0/port` as people write it: `spec.listeners[0].port`.
-fn field_path(pointer: &str) -> String {
-    let mut path = String::new();
-    for step in pointer.split('/').skip(1) {
-        if step.bytes().all(|byte| byte.is_ascii_digit()) && !step.is_empty() {
-            path.push_str(&format!("[{step}]"));
-            continue;
-        }
-        let step = step.replace("~1", "/").replace("~0", "~");
-        if step.contains(['.', '/']) {
-            path.push_str(&format!("[{step}]"));
-        } else {
-            path.push_str(if path.is_empty() { "" } else { "." });
-            path.push_str(&step);
-        }
-    }
-    path
-}
-
 fn invalid(line: u32, span: Range<usize>, key: Option<ObjectKey>, problem: Problem) -> Document {
     Document { line, span, key, content: Content::Invalid(vec![problem]) }
-}
-
-fn problem(
-    line: u32,
-    object: &str,
-    field: &str,
-    message: impl Into<String>,
-    next: impl Into<String>,
-) -> Problem {
-    Problem { line, object: object.into(), field: field.into(), message: message.into(), next: next.into() }
 }

@@ -127,7 +127,7 @@ impl<'a> Parents<'a> {
             return Some(listeners.as_ref().map(Vec::as_slice).map_err(Clone::clone));
         }
         if !snapshot.gateways.contains_key(&key) && !snapshot.listener_sets.contains_key(&key) {
-            notes.push(note(format!("there is no {key}: create it, or name one that exists")));
+            notes.push(note(snapshot.absence(&key)));
         }
         None
     }

@@ -1,13 +1,13 @@
 //! backendRefs: from a route's rule to shares of connections.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Note;
 use super::attachment::AttachedRoute;
 use super::endpoint::{Endpoints, Own, Slices};
 use super::grant::Grants;
 use super::refusal::Refusal;
-use crate::api::{BackendRef, Kind, L4Route, ObjectKey, PortProtocol, Service, ServicePort};
+use crate::api::{BackendRef, Kind, L4Route, ObjectKey, PortProtocol, Service, ServicePort, ServiceSpec};
 use crate::config::{Backend, Pool, Share};
 use crate::snapshot::Snapshot;
 use crate::tables::Family;
@@ -95,7 +95,7 @@ impl<'a> Resolver<'a> {
         let key =
             ObjectKey { kind: Kind::Service, namespace: namespace.to_owned(), name: reference.name.clone() };
         let Some(service) = self.snapshot.services.get(&key) else {
-            return Err(Refusal::new("BackendNotFound", format!("{key} does not exist: create it")));
+            return Err(Refusal::new("BackendNotFound", self.snapshot.absence(&key)));
         };
         if service.spec.service_type.as_deref() == Some("ExternalName") {
             return Err(Refusal::new(
@@ -110,14 +110,17 @@ impl<'a> Resolver<'a> {
 
     /// What Services ask for that Blixt does not do.
     pub fn notes(&self, routes: &[AttachedRoute<'_>]) -> Vec<Note> {
-        let mut sticky: BTreeSet<ObjectKey> = BTreeSet::new();
-        let affine = self.snapshot.services.iter().filter(|(_, service)| {
-            service.spec.session_affinity.as_deref().is_some_and(|affinity| affinity != "None")
-        });
-        let affine: BTreeSet<&ObjectKey> = affine.map(|(key, _)| key).collect();
-        if affine.is_empty() {
+        let asking: BTreeMap<&ObjectKey, Vec<(&'static str, &'static str)>> = self
+            .snapshot
+            .services
+            .iter()
+            .map(|(key, service)| (key, unheeded(&service.spec)))
+            .filter(|(_, unheeded)| !unheeded.is_empty())
+            .collect();
+        if asking.is_empty() {
             return Vec::new();
         }
+        let mut used: BTreeSet<ObjectKey> = BTreeSet::new();
         for route in routes {
             for reference in route.route.spec.rules.iter().flat_map(|rule| &rule.backend_refs) {
                 let namespace = reference.namespace.as_ref().unwrap_or(&route.route.metadata.namespace);
@@ -126,20 +129,50 @@ impl<'a> Resolver<'a> {
                     namespace: namespace.clone(),
                     name: reference.name.clone(),
                 };
-                if affine.contains(&key) {
-                    sticky.insert(key);
+                if asking.contains_key(&key) {
+                    used.insert(key);
                 }
             }
         }
-        let note = |object| Note {
-            object,
-            field: "spec.sessionAffinity",
-            is_error: false,
-            message: "Blixt spreads connections by their addresses and ports, not by client: remove it"
-                .into(),
+        let notes = |key: &ObjectKey| {
+            let object = key.clone();
+            let unheeded = asking[key].clone();
+            unheeded.into_iter().map(move |(field, message)| Note {
+                object: object.clone(),
+                field,
+                is_error: false,
+                message: message.to_owned(),
+            })
         };
-        sticky.into_iter().map(note).collect()
+        used.iter().flat_map(notes).collect()
     }
+}
+
+/// The fields of a Service that would change who gets a connection, and that Blixt leaves alone.
+fn unheeded(spec: &ServiceSpec) -> Vec<(&'static str, &'static str)> {
+    let is = |value: &Option<String>, wanted: &str| value.as_deref() == Some(wanted);
+    let every = "Blixt sends connections to every endpoint, wherever it is: remove it";
+    let gateways = "Blixt serves at the addresses of Gateways only: name it in `spec.addresses` of one, and remove it here";
+    [
+        (
+            is(&spec.session_affinity, "ClientIP"),
+            "spec.sessionAffinity",
+            "Blixt spreads connections by their addresses and ports, not by client: remove it",
+        ),
+        (
+            !spec.load_balancer_source_ranges.is_empty(),
+            "spec.loadBalancerSourceRanges",
+            "Blixt lets every client in: keep the others out in front of it, and remove it",
+        ),
+        (is(&spec.external_traffic_policy, "Local"), "spec.externalTrafficPolicy", every),
+        (is(&spec.internal_traffic_policy, "Local"), "spec.internalTrafficPolicy", every),
+        (spec.traffic_distribution.is_some(), "spec.trafficDistribution", every),
+        (!spec.external_ips.is_empty(), "spec.externalIPs", gateways),
+        (spec.load_balancer_ip.is_some(), "spec.loadBalancerIP", gateways),
+    ]
+    .into_iter()
+    .filter_map(|(asked, field, message)| asked.then_some((field, message)))
+    .collect()
 }
 
 /// `RouteReasonInvalidKind`: only Services are backends.

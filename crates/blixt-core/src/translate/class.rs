@@ -71,7 +71,7 @@ fn settings(snapshot: &Snapshot, class: &GatewayClass) -> Result<Settings, Refus
     }
     let key = ObjectKey { kind: Kind::BlixtClass, namespace: String::new(), name: reference.name.clone() };
     let Some(blixt_class) = snapshot.blixt_classes.get(&key) else {
-        return Err(invalid(format!("spec.parametersRef names {key}, which does not exist: create it")));
+        return Err(invalid(format!("spec.parametersRef: {}", snapshot.absence(&key))));
     };
     parse_settings(&blixt_class.spec).map_err(|message| invalid(format!("{key}: {message}")))
 }

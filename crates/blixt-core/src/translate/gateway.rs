@@ -10,7 +10,7 @@ use super::listener_set::SetState;
 use super::namespaces;
 use super::programmed::{Outcome, Programmed};
 use super::refusal::Refusal;
-use crate::api::{Gateway, ListenerNamespacesFrom, ObjectKey};
+use crate::api::{Gateway, Kind, ListenerNamespacesFrom, ObjectKey};
 use crate::config::Endpoint;
 use crate::snapshot::Snapshot;
 use crate::status::{Condition, ConditionStatus, GatewayStatus, Status, StatusAddress, Statuses};
@@ -59,13 +59,16 @@ pub fn gateways<'a>(
 
 /// A Gateway without a class is nobody's, so nobody may write its status.
 fn missing_class(snapshot: &Snapshot, key: &ObjectKey, gateway: &Gateway) -> Option<Note> {
-    let class = &gateway.spec.gateway_class_name;
-    let exists = snapshot.gateway_classes.keys().any(|key| key.name == *class);
-    (!exists).then(|| Note {
+    let class = ObjectKey {
+        kind: Kind::GatewayClass,
+        namespace: String::new(),
+        name: gateway.spec.gateway_class_name.clone(),
+    };
+    (!snapshot.gateway_classes.contains_key(&class)).then(|| Note {
         object: key.clone(),
         field: "spec.gatewayClassName",
         is_error: true,
-        message: format!("there is no GatewayClass {class}: create it, or name one that exists"),
+        message: snapshot.absence(&class),
     })
 }
 

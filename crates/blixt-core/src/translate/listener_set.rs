@@ -52,7 +52,7 @@ pub fn listener_sets<'a>(
                 object: key.clone(),
                 field: "spec.parentRef",
                 is_error: true,
-                message: format!("there is no {parent}: create it, or name one that exists"),
+                message: snapshot.absence(&parent),
             });
         }
     }

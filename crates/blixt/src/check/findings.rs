@@ -10,7 +10,8 @@ use blixt_core::tables::{Limits, Tables};
 use blixt_core::translate::{Translation, translate};
 use serde::Serialize;
 
-use crate::source::store::{Known, Store};
+use crate::check::places::Places;
+use crate::source::Loaded;
 use crate::status::book::status_name;
 use crate::status::gather::{file_problem, note};
 use crate::status::view::ProblemView;
@@ -53,7 +54,9 @@ pub enum Severity {
 }
 
 /// Looks through what was read.
-pub fn findings(store: &Store) -> Findings {
+pub fn findings(loaded: &Loaded) -> Findings {
+    let Loaded { store, .. } = loaded;
+    let places = Places::new(loaded);
     let mut findings: Vec<Finding> = store
         .problems()
         .into_iter()
@@ -70,10 +73,12 @@ pub fn findings(store: &Store) -> Findings {
         Finding::new(Severity::Note, problem)
     }));
     let translation = translate(&store.snapshot, None);
-    findings.extend(conditions(store, &translation));
+    findings.extend(conditions(&places, &translation));
     findings.extend(translation.notes.iter().map(|found| {
-        let severity = if found.is_error { Severity::Error } else { Severity::Note };
-        Finding::new(severity, note(found, store.origin(&found.object)))
+        let severity = if found.is_error { Severity::Error } else { Severity::Warning };
+        let problem = note(found, store.origin(&found.object));
+        let line = places.line(&found.object, found.field).or(problem.line);
+        Finding::new(severity, ProblemView { line, ..problem })
     }));
     findings.extend(conflicts(&translation));
     let objects = store.known().count();
@@ -94,10 +99,9 @@ pub fn findings(store: &Store) -> Findings {
 }
 
 /// Conditions that say that something is not as its author wants it.
-fn conditions(store: &Store, translation: &Translation) -> Vec<Finding> {
+fn conditions(places: &Places<'_>, translation: &Translation) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (key, status) in &translation.statuses {
-        let origin = store.origin(key);
         // What a refused object does not do follows from the refusal, and is said once.
         let mut said: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (part, condition) in status.all_conditions() {
@@ -114,16 +118,20 @@ fn conditions(store: &Store, translation: &Translation) -> Vec<Finding> {
                 _ if condition.condition_type == "Conflicted" => Severity::Error,
                 _ => Severity::Warning,
             };
+            let field = places.field(key, &part, condition);
+            let origin = places.store.origin(key);
             let problem = ProblemView {
+                file: origin.map(|known| known.file.display().to_string()).unwrap_or_default(),
+                line: places.line(key, &field).or(origin.map(|known| known.line)),
                 object: key.to_string(),
-                field: part,
+                field,
                 message: format!(
                     "{}={} ({}): {message}",
                     condition.condition_type,
                     status_name(condition.status),
                     condition.reason
                 ),
-                ..at(origin)
+                ..ProblemView::default()
             };
             findings.push(Finding::new(severity, problem));
         }
@@ -143,14 +151,6 @@ fn conflicts(translation: &Translation) -> Vec<Finding> {
         Finding::new(severity, ProblemView { message: problem.to_string(), ..ProblemView::default() })
     };
     lasting.map(finding).collect()
-}
-
-fn at(origin: Option<&Known>) -> ProblemView {
-    ProblemView {
-        file: origin.map(|known| known.file.display().to_string()).unwrap_or_default(),
-        line: origin.map(|known| known.line),
-        ..ProblemView::default()
-    }
 }
 
 impl Finding {

@@ -105,6 +105,8 @@ pub struct Skipped {
 #[derive(Debug, Default)]
 struct FileState {
     holds: BTreeMap<ObjectKey, Hold>,
+    /// Objects whose document cannot be used.
+    broken: BTreeSet<ObjectKey>,
     problems: Vec<Problem>,
     skipped: Vec<(u32, String)>,
 }
@@ -221,7 +223,22 @@ impl Store {
         for (key, definitions) in touched {
             self.settle(key, definitions, now, recall, &mut settled);
         }
+        self.note_broken();
         settled.update()
+    }
+
+    /// Lets those who refer to an object know that it is there, but not as it must be.
+    fn note_broken(&mut self) {
+        let broken: BTreeSet<ObjectKey> = self
+            .files
+            .values()
+            .flat_map(|state| &state.broken)
+            .filter(|key| object_in_force(&self.snapshot, key).is_none())
+            .cloned()
+            .collect();
+        if broken != self.snapshot.broken {
+            self.snapshot_mut().broken = broken;
+        }
     }
 
     /// Notes what a file says now. Gives every object that it holds or held, with its definition if it has one.
@@ -239,6 +256,7 @@ impl Store {
                 if let Reading::Unreadable(problem) = reading {
                     after.problems.push(problem);
                 }
+                after.broken = before.broken;
                 // Whatever was shadowed here stays so: the file may come back as it was.
                 after.holds = before.holds.into_iter().map(|(key, hold)| (key, hold.stale())).collect();
                 touched.extend(after.holds.keys().map(|key| (key.clone(), None)));
@@ -255,6 +273,7 @@ impl Store {
                     }
                 }
                 touched.extend(definitions.into_iter().map(|(key, definition)| (key, Some(definition))));
+                after.broken = broken;
             }
         }
         self.forget_rival(file, touched.iter().map(|(key, _)| key));
