@@ -5,6 +5,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use blixt_lab::{
     Busy, BusyConnection, Churn, Failure, Family, Lab, Machine, Pace, Pacer, Protocol, Tally, programs, tally,
 };
@@ -13,6 +14,7 @@ use super::findings::Findings;
 use super::manifests::{self, PORT};
 use super::screen::{Bar, Screen};
 use super::stage::{PATIENCE, Stage};
+use crate::status::view::{HookView, View};
 
 /// New connections (or datagrams, each from a new port) of one kind.
 const CONNECTIONS: u64 = 400;
@@ -48,9 +50,18 @@ pub(super) fn start(stage: &mut Stage, screen: &Screen, findings: &mut Findings)
     screen.heading("blixt run -f .");
     let took = stage.start()?;
     screen.line(&format!("ready after {} ms", took.as_millis()));
+    screen.line(&format!("packets are taken by {}", hooks(stage)?));
     let checked = stage.command(&["check", "-f", &stage.manifests().to_string_lossy()])?;
     findings.note(checked.status.success(), "`blixt check` finds no error in the manifests");
     Ok(())
+}
+
+/// Where in the kernel packets are taken, as the running instance says.
+fn hooks(stage: &Stage) -> anyhow::Result<String> {
+    let output = stage.command(&["status", "-o", "json"])?;
+    let view: View = serde_json::from_slice(&output.stdout).context("`blixt status` says no JSON")?;
+    let of_device = |hook: HookView| format!("{} at {}", hook.hook, hook.device);
+    Ok(view.hooks.into_iter().map(of_device).collect::<Vec<_>>().join(", "))
 }
 
 /// New connections of all kinds, counted by who answered.

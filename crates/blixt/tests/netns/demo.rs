@@ -34,7 +34,7 @@ fn assert_shown(arguments: &[&str], hook: &str) {
     {
         assert!(words.contains(shown), "no {shown:?} in:\n{words}");
     }
-    assert!(words.contains(&format!("hook {hook}")), "no hook {hook:?} in:\n{words}");
+    assert!(words.contains(&format!("packets are taken by {hook} at")), "no hook {hook:?} in:\n{words}");
     assert_eq!(children_of(id), BTreeSet::new());
 }
 
