@@ -422,8 +422,10 @@ impl Balancer {
         let ops = diff(&self.tables, &compilation.tables);
         self.compile_problems = std::mem::take(&mut compilation.problems);
         let wants_egress = needs_egress(&compilation.tables) && !needs_egress(&self.tables);
-        if wants_egress && self.devices.attached().next().is_some() {
-            // No request may reach the first backend on this machine before its replies are translated.
+        let is_at_work = self.has_begun() || self.dataplane.found().is_taken_over;
+        if wants_egress && is_at_work {
+            // No request may reach the first backend on this machine before its replies are translated. Maps that
+            // nobody has filled yet must not be hooked: what another version has left does the work until then.
             let Settings { interfaces, hook, .. } = &self.settings;
             self.devices.follow(&mut self.dataplane, &observation.links, interfaces, *hook, true, false);
         }
