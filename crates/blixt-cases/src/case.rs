@@ -44,10 +44,8 @@ impl Hook {
 pub enum Step {
     /// A frame comes by.
     Frame {
-        /// Where.
-        place: Place,
         /// The frame as it comes.
-        frame: Vec<u8>,
+        given: Given,
         /// What must be decided.
         verdict: Verdict,
         /// The frame as it goes on, if it does.
@@ -68,16 +66,20 @@ pub enum Place {
     Leaves(u32),
 }
 
-/// A frame of which it is not said yet what becomes of it.
+/// A frame that comes by.
 #[derive(Clone, Debug)]
 pub struct Given {
-    place: Place,
-    frame: Vec<u8>,
+    /// Where.
+    pub place: Place,
+    /// Its bytes.
+    pub frame: Vec<u8>,
+    /// Bytes of payload in each segment that the kernel cuts it into later; 0: it is one packet.
+    pub segment: u32,
 }
 
 /// A frame that comes in.
 pub fn enters(ifindex: u32, frame: Vec<u8>) -> Given {
-    Given { place: Place::Enters(ifindex), frame }
+    given(Place::Enters(ifindex), frame)
 }
 
 /// The client sends an IP packet.
@@ -92,7 +94,12 @@ pub fn backend_sends(ip: &[u8]) -> Given {
 
 /// An IP packet of this machine is about to leave towards the client.
 pub fn leaves(ip: &[u8]) -> Given {
-    Given { place: Place::Leaves(CLIENT_SIDE), frame: to_client(ip) }
+    given(Place::Leaves(CLIENT_SIDE), to_client(ip))
+}
+
+/// A frame at a place, one packet.
+pub fn given(place: Place, frame: Vec<u8>) -> Given {
+    Given { place, frame, segment: 0 }
 }
 
 /// User space writes.
@@ -106,6 +113,11 @@ pub fn waits(seconds: u32) -> Step {
 }
 
 impl Given {
+    /// The kernel cuts it into segments with so much payload later.
+    pub fn cut_into(self, segment: u32) -> Self {
+        Self { segment, ..self }
+    }
+
     /// It leaves towards the backend as this IP packet.
     pub fn reaches_backend(self, ip: &[u8]) -> Step {
         self.becomes(Verdict::Send(Link::new(BACKEND_SIDE, 0)), Some(to_backend(ip)))
@@ -139,7 +151,6 @@ impl Given {
 
     /// What must become of it.
     pub fn becomes(self, verdict: Verdict, after: Option<Vec<u8>>) -> Step {
-        let Self { place, frame } = self;
-        Step::Frame { place, frame, verdict, after }
+        Step::Frame { given: self, verdict, after }
     }
 }

@@ -7,17 +7,17 @@ use blixt_core::tables::Tables;
 use blixt_packet::Verdict;
 use blixt_packet::abi::{Flow, FlowKey, Link, Settings, V4, V6};
 
-use crate::case::Place;
+use crate::case::{Given, Place};
 
 /// A clock that is set by hand, of a data plane without a past.
 #[derive(Debug, Default)]
 pub struct Clock(pub Cell<u32>);
 
 /// Shows the data plane a frame: the verdict, and the frame as it is afterwards.
-pub fn show(simulation: &Simulation<'_>, place: Place, frame: &[u8]) -> (Verdict, Vec<u8>) {
-    let (Place::Enters(ifindex) | Place::Leaves(ifindex)) = place;
-    let mut pkt = Buffer { bytes: frame.to_vec(), link: Link::new(ifindex, 0) };
-    let verdict = match place {
+pub fn show(simulation: &Simulation<'_>, given: &Given) -> (Verdict, Vec<u8>) {
+    let (Place::Enters(ifindex) | Place::Leaves(ifindex)) = given.place;
+    let mut pkt = Buffer { bytes: given.frame.clone(), link: Link::new(ifindex, 0), segment: given.segment };
+    let verdict = match given.place {
         Place::Enters(_) => simulation.enters(&mut pkt),
         Place::Leaves(_) => simulation.leaves(&mut pkt),
     };

@@ -11,5 +11,5 @@ pub mod network;
 pub mod packet;
 pub mod sound;
 
-pub use case::{Case, Hook, Place, Step};
+pub use case::{Case, Given, Hook, Place, Step, backend_sends, client_sends, given};
 pub use cases::cases;

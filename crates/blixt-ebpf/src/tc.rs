@@ -129,8 +129,8 @@ impl Packet for Skb {
     }
 
     #[inline(always)]
-    fn is_segmented(&self) -> bool {
-        self.field(|skb| skb.gso_size) != 0
+    fn segment(&self) -> u32 {
+        self.field(|skb| skb.gso_size)
     }
 
     #[inline(always)]

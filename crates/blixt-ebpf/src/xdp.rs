@@ -91,10 +91,14 @@ impl Packet for XdpFrame {
         Link::new(self.ifindex(), 0)
     }
 
-    /// Generic XDP sees packets that the kernel has put together: they are larger than what the device takes.
+    /// Generic XDP sees packets that the kernel has put together: they are larger than what the device takes. Nobody tells of
+    /// what size they were.
     #[inline(always)]
-    fn is_segmented(&self) -> bool {
-        device(self.ifindex()).is_some_and(|device| self.bytes.len() > device.mtu as usize + FRAME)
+    fn segment(&self) -> u32 {
+        match device(self.ifindex()) {
+            Some(device) if self.bytes.len() > device.mtu as usize + FRAME => u32::MAX,
+            _ => 0,
+        }
     }
 
     #[inline(always)]

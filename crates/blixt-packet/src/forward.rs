@@ -216,7 +216,7 @@ fn established<A: Address, P: Packet, S: State<A>>(
     }
     let is_request = flow.is_request();
     let way = if is_request { way_to_backend(state, flow, &backend) } else { way_to_client(state, flow) };
-    if !way.is_open(pkt) {
+    if !way.is_open(pkt, headers) {
         return Ok(Verdict::Pass.into());
     }
     let verdict = send(pkt, headers, flow, &way)?;

@@ -109,6 +109,22 @@ impl<A: Address> Headers<A> {
         self.total.saturating_sub((self.transport - self.network) as u32)
     }
 
+    /// Bytes of the largest IP packet that leaves: of one that stands for several segments, the first of these.
+    #[inline(always)]
+    pub fn largest<P: Packet>(&self, pkt: &P) -> Result<u32, DropReason> {
+        let segment = pkt.segment();
+        if segment == 0 {
+            return Ok(self.total);
+        }
+        let header = if self.protocol() == TCP {
+            let [offset] = pkt.read(self.transport + 12)?;
+            (offset >> 4) as u32 * 4
+        } else {
+            8
+        };
+        Ok(((self.transport - self.network) as u32 + header).saturating_add(segment))
+    }
+
     /// What the parts of the packet have in common.
     pub const fn fragment_key(&self) -> FragmentKey<A> {
         FragmentKey {

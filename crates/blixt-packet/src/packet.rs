@@ -45,8 +45,14 @@ pub trait Packet {
         true
     }
 
-    /// It stands for several segments that the kernel cuts it into later: its length says nothing about the MTU.
-    fn is_segmented(&self) -> bool;
+    /// Bytes of payload in each of the segments that it stands for, which the kernel cuts it into later: its own length says
+    /// nothing about the MTU then. 0: it is one packet.
+    fn segment(&self) -> u32;
+
+    /// It stands for several segments.
+    fn is_segmented(&self) -> bool {
+        self.segment() != 0
+    }
 
     /// The transport checksum is unfinished (`CHECKSUM_PARTIAL`): the field holds the sum of the pseudo header, and
     /// whoever sends the packet adds the rest.

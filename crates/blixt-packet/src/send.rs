@@ -34,8 +34,12 @@ impl Way {
 
     /// The packet can go this way from the hook that it is at.
     #[inline(always)]
-    pub fn is_open<P: Packet>(&self, pkt: &P) -> bool {
-        P::GOES_EVERYWHERE || (self.reach == Reach::Hop && pkt.can_leave_by(self.hop.link))
+    pub fn is_open<A: Address, P: Packet>(&self, pkt: &P, headers: &Headers<A>) -> bool {
+        let hop = &self.hop;
+        P::GOES_EVERYWHERE
+            || (self.reach == Reach::Hop
+                && pkt.can_leave_by(hop.link)
+                && (headers.total <= hop.mtu || !pkt.is_segmented()))
     }
 
     const fn without_hop(reach: Reach) -> Self {
@@ -110,7 +114,7 @@ pub(crate) fn send<A: Address, P: Packet>(
     if is_routed && headers.hops <= 1 {
         return Err(DropReason::TtlExceeded.into());
     }
-    if headers.total > hop.mtu && !pkt.is_segmented() {
+    if headers.total > hop.mtu && headers.largest(pkt)? > hop.mtu {
         return Err(Refusal { reason: DropReason::TooBig, mtu: hop.mtu });
     }
     if reach == Reach::Hop {

@@ -3,12 +3,12 @@
 
 use blixt_cases::host::{Clock, begin, show};
 use blixt_cases::network::{
-    BACKEND_PORT, BACKEND_SIDE, CLIENT_SIDE, FRONTEND_PORT, Net, PROTOCOLS, SETTINGS, from_backend,
-    from_client, nets, tables, to_backend, to_client,
+    BACKEND_PORT, BACKEND_SIDE, CLIENT_SIDE, FRONTEND_PORT, Net, PROTOCOLS, SETTINGS, nets, tables,
+    to_backend, to_client,
 };
 use blixt_cases::packet::IpPacket;
 use blixt_cases::sound::flaw;
-use blixt_cases::{Case, Hook, Place, Step, cases};
+use blixt_cases::{Case, Hook, Step, backend_sends, cases, client_sends};
 use blixt_core::config::Protocol;
 use blixt_core::tables::Way;
 use blixt_packet::Verdict;
@@ -59,12 +59,12 @@ fn hold(case: &Case) -> Result<(), String> {
         match step {
             Step::Change(_) => simulation = simulation.over(written.next().unwrap()),
             Step::Wait(seconds) => clock.0.set(clock.0.get() + seconds),
-            Step::Frame { place, frame, verdict, after } => {
-                let (seen, bytes) = show(&simulation, *place, frame);
+            Step::Frame { given, verdict, after } => {
+                let (seen, bytes) = show(&simulation, given);
                 if seen != *verdict || after.as_ref().is_some_and(|after| *after != bytes) {
                     return Err(format!(
-                        "{}, step {index}: {seen:?} instead of {verdict:?}\n  in   {frame:02x?}\n  out  {bytes:02x?}\n  want {after:02x?}",
-                        case.name
+                        "{}, step {index}: {seen:?} instead of {verdict:?}\n  in   {:02x?}\n  out  {bytes:02x?}\n  want {after:02x?}",
+                        case.name, given.frame
                     ));
                 }
             }
@@ -114,13 +114,13 @@ proptest! {
         let source = if way == Way::Nat { (net.source, port) } else { client };
         let backend = (net.backend, BACKEND_PORT);
 
-        let (verdict, frame) = show(&simulation, Place::Enters(CLIENT_SIDE), &from_client(&there.bytes()));
+        let (verdict, frame) = show(&simulation, &client_sends(&there.bytes()));
         prop_assert_eq!(verdict, Verdict::Send(Link::new(BACKEND_SIDE, 0)));
         prop_assert_eq!(flaw(&frame), None);
         prop_assert_eq!(frame, to_backend(&there.routed(source, backend).bytes()));
 
         let back = IpPacket::new(protocol, backend, source).payload(&payload);
-        let (verdict, frame) = show(&simulation, Place::Enters(BACKEND_SIDE), &from_backend(&back.bytes()));
+        let (verdict, frame) = show(&simulation, &backend_sends(&back.bytes()));
         prop_assert_eq!(verdict, Verdict::Send(Link::new(CLIENT_SIDE, 0)));
         prop_assert_eq!(flaw(&frame), None);
         prop_assert_eq!(frame, to_client(&back.routed(frontend, client).bytes()));
@@ -131,11 +131,10 @@ proptest! {
         // What the backend sends back, with both ends exchanged, is the request that the client would know again.
         let (tables, clock) = (tables(Way::Nat), Clock::default());
         let simulation = begin(&tables, &clock, SETTINGS);
-        let client_side = Place::Enters(CLIENT_SIDE);
-        let (verdict, _) = show(&simulation, client_side, &from_client(&there.bytes()));
+        let (verdict, _) = show(&simulation, &client_sends(&there.bytes()));
         prop_assert!(matches!(verdict, Verdict::Send(_)));
         let mirrored = there.translated((net.backend, BACKEND_PORT), (net.source, port));
-        let (verdict, frame) = show(&simulation, Place::Enters(BACKEND_SIDE), &from_backend(&mirrored.bytes()));
+        let (verdict, frame) = show(&simulation, &backend_sends(&mirrored.bytes()));
         prop_assert!(matches!(verdict, Verdict::Send(_)));
         let expected = there.routed((net.frontend, FRONTEND_PORT), (net.client, port));
         prop_assert_eq!(frame, to_client(&expected.bytes()));

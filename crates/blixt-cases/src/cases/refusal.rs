@@ -68,6 +68,24 @@ pub(super) fn cases() -> Vec<Case> {
             let answer = error(talk, talk.net.frontend, kind, [0, 0, high, low], &request);
             vec![client_sends(&request.bytes()).answered(Some(DropReason::TooBig), answer)]
         }),
+        of_each(
+            "of a packet that is cut later the segments must fit, or its sender learns what does",
+            Way::Nat,
+            |talk| {
+                let options: &[u8] = if talk.protocol == Protocol::Tcp { &[1, 1, 1, 0] } else { &[] };
+                let request = talk.request().options(options).payload(&vec![1; 2 * MTU as usize]);
+                let room = MTU - (request.head().len() + options.len()) as u32;
+                let kind = if talk.net.client.is_ipv4() { (3, 4) } else { (2, 0) };
+                let [high, low] = (MTU as u16).to_be_bytes();
+                let answer = error(talk, talk.net.frontend, kind, [0, 0, high, low], &request);
+                let given = client_sends(&request.bytes());
+                vec![
+                    given.clone().cut_into(room).reaches_backend(&talk.natted(&request)),
+                    given.clone().cut_into(room + 1).answered(Some(DropReason::TooBig), answer),
+                    given.cut_into(room).reaches_backend(&talk.natted(&request)),
+                ]
+            },
+        ),
         of_each("a packet as big as the way allows goes on", Way::Nat, |talk| {
             let room = MTU as usize - (talk.request().head().len());
             let request = talk.request().payload(&vec![1; room]);

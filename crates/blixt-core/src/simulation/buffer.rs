@@ -12,6 +12,8 @@ pub struct Buffer {
     pub bytes: Vec<u8>,
     /// Where it came by; a VLAN's tag stands in the bytes.
     pub link: Link,
+    /// Bytes of payload in each segment that it is cut into later; 0: it is one packet.
+    pub segment: u32,
 }
 
 /// Where a VLAN's tag stands: behind both MAC addresses.
@@ -26,8 +28,8 @@ impl Packet for Buffer {
         self.link
     }
 
-    fn is_segmented(&self) -> bool {
-        false
+    fn segment(&self) -> u32 {
+        self.segment
     }
 
     fn is_partial(&self) -> bool {
@@ -110,7 +112,7 @@ mod tests {
     #[test]
     fn a_tag_is_set_changed_and_taken_away() {
         let untagged: Vec<u8> = (0..60).collect();
-        let mut buffer = Buffer { bytes: untagged.clone(), link: Link::new(1, 0) };
+        let mut buffer = Buffer { bytes: untagged.clone(), link: Link::new(1, 0), segment: 0 };
         for vlan in [7, 300, 0, 0] {
             buffer.set_vlan(vlan).unwrap();
             let tag: &[u8] = match vlan {

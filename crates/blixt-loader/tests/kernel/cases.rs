@@ -30,8 +30,8 @@ fn xdp_leaves_everything_to_tc_where_nothing_that_it_sends_back_arrives() {
             for step in &case.steps {
                 match step {
                     Step::Change(ops) => programs.apply(ops),
-                    Step::Frame { place, frame, verdict, .. } => {
-                        let seen = programs.show(*place, frame);
+                    Step::Frame { given, verdict, .. } => {
+                        let seen = programs.show(given);
                         let wanted = Programs::tc_action(*verdict);
                         assert_eq!((seen.action, seen.reason), (wanted, verdict.reason()), "{}", case.name);
                         frames += 1;
@@ -58,16 +58,16 @@ fn hold(programs: &mut Programs, case: &Case) -> Result<(), String> {
         match step {
             Step::Change(ops) => programs.apply(ops),
             Step::Wait(_) => return Err(format!("{}: the kernel's clock cannot be set", case.name)),
-            Step::Frame { place, frame, verdict, after } => {
-                let seen = programs.show(*place, frame);
-                let wanted = programs.action(*place, *verdict);
+            Step::Frame { given, verdict, after } => {
+                let seen = programs.show(given);
+                let wanted = programs.action(given, *verdict);
                 let is_wanted = seen.action == wanted
                     && seen.reason == verdict.reason()
                     && after.as_ref().is_none_or(|after| *after == seen.frame);
                 if !is_wanted {
                     return Err(format!(
-                        "{}, step {index}: action {} for {:?} instead of {wanted} for {verdict:?}\n  in   {frame:02x?}\n  out  {:02x?}\n  want {after:02x?}",
-                        case.name, seen.action, seen.reason, seen.frame
+                        "{}, step {index}: action {} for {:?} instead of {wanted} for {verdict:?}\n  in   {:02x?}\n  out  {:02x?}\n  want {after:02x?}",
+                        case.name, seen.action, seen.reason, given.frame, seen.frame
                     ));
                 }
             }

@@ -44,7 +44,7 @@ pub(crate) fn translate<A: Icmp, P: Packet, S: State<A>, const LEAVING: bool>(
     }
     if !P::GOES_EVERYWHERE
         && let Some(backend) = living(state, room.flow.backend)
-        && !way::<A, S, LEAVING>(state, &room.flow, &backend).is_open(pkt)
+        && !way::<A, S, LEAVING>(state, &room.flow, &backend).is_open(pkt, headers)
     {
         return Verdict::Pass.into();
     }

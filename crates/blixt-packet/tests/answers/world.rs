@@ -303,8 +303,8 @@ impl<const EVERYWHERE: bool> Packet for Buffer<EVERYWHERE> {
         Link::new(self.ifindex, 0)
     }
 
-    fn is_segmented(&self) -> bool {
-        false
+    fn segment(&self) -> u32 {
+        0
     }
 
     fn is_partial(&self) -> bool {

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr};
+use std::process::Command;
 use std::time::Duration;
 
 use blixt_lab::{Family, Lab, Machine, PacketSocket, Server, address, connect, tally};
@@ -17,6 +18,7 @@ on_both_hooks!(
     a_narrow_path_behind_the_balancer_is_discovered_by_the_client,
     a_narrow_path_before_the_balancer_is_discovered_by_the_backend,
     a_narrow_device_of_the_balancer_is_discovered_by_the_client,
+    a_narrow_device_of_the_balancer_is_discovered_by_full_segments,
     the_last_hop_of_a_ttl_is_answered_with_time_exceeded,
     the_ttl_is_one_less_behind_the_balancer,
     an_echo_to_an_owned_address_is_answered,
@@ -89,6 +91,28 @@ fn a_narrow_device_of_the_balancer_is_discovered_by_the_client(hook: Hook) {
         let came = (0..3).any(|_| socket.send(&long).is_ok() && socket.recv(&mut answer).is_ok());
         assert!(came, "{family:?}: no long datagram got through");
         assert_eq!(bulk(&world.lab.client, vip(family)), "backend-1", "{family:?}");
+    }
+}
+
+fn a_narrow_device_of_the_balancer_is_discovered_by_full_segments(hook: Hook) {
+    let mut manifests = Manifests::usual();
+    manifests.services = vec![Service::new("web", &[1])];
+    let mut world = World::idle(hook, manifests);
+    world.lab.balancer.ip(&format!("link set {} mtu {NARROW}", Lab::device(1))).unwrap();
+    world.lab.backends[0].ip(&format!("link set eth0 mtu {NARROW}")).unwrap();
+    for family in Family::ALL {
+        // The backend believes in a wide path, so that the client must learn.
+        let line = format!("route add {} dev eth0 advmss 1440", address(family, 1, Lab::BALANCER));
+        world.lab.backends[0].ip(&line).unwrap();
+    }
+    world.start();
+    for family in Family::ALL {
+        let mut connection = connect(&world.lab.client, vip(family)).unwrap();
+        // So much at once leaves as large packets, each of them cut into full segments later.
+        connection.stream.write_all(&[0x5a; 20_000]).unwrap();
+        connection.stream.set_read_timeout(Some(WAIT)).unwrap();
+        connection.stream.read_exact(&mut [0; 20_000]).expect("the connection stalled in full segments");
+        assert!(has_learned(&world, vip(family).ip(), NARROW), "{family:?}");
     }
 }
 
@@ -204,6 +228,14 @@ fn bulk(machine: &Machine, to: SocketAddr) -> String {
         connection.stream.read_exact(&mut echo).expect("the connection stalled in full segments");
     });
     connection.answer.backend
+}
+
+/// The client has learned this MTU of its path to an address.
+fn has_learned(world: &World, to: IpAddr, mtu: u32) -> bool {
+    let mut command = Command::new("ip");
+    command.args(["-oneline", "route", "get", &to.to_string()]);
+    let output = world.lab.client.run(|| command.output()).unwrap();
+    String::from_utf8_lossy(&output.stdout).contains(&format!(" mtu {mtu} "))
 }
 
 fn set_ttl(socket: &std::net::UdpSocket, family: Family, ttl: u32) {

@@ -2,7 +2,7 @@
 
 use blixt_cases::host::{Clock, begin, show};
 use blixt_cases::network::{BACKEND_SIDE, CLIENT_SIDE, SETTINGS, tables};
-use blixt_cases::{Case, Hook, Place, Step, cases};
+use blixt_cases::{Case, Hook, Place, Step, cases, given};
 use blixt_core::tables::Way;
 use blixt_packet::Verdict;
 use proptest::prelude::*;
@@ -40,13 +40,14 @@ fn compare(programs: &mut Programs, frames: &[(Place, Vec<u8>)], way: Way, count
         if frame[12..14] == [0x81, 0] {
             continue;
         }
-        let (verdict, bytes) = show(&simulation, place, &frame);
-        let seen = programs.show(place, &frame);
+        let given = given(place, frame);
+        let (verdict, bytes) = show(&simulation, &given);
+        let seen = programs.show(&given);
         let told = format!(
-            "{way:?} {place:?} {verdict:?}\n  in   {frame:02x?}\n  host {bytes:02x?}\n  tc   {:02x?}",
-            seen.frame
+            "{way:?} {place:?} {verdict:?}\n  in   {:02x?}\n  host {bytes:02x?}\n  tc   {:02x?}",
+            given.frame, seen.frame
         );
-        assert_eq!(seen.action, programs.action(place, verdict), "{told}");
+        assert_eq!(seen.action, programs.action(&given, verdict), "{told}");
         assert_eq!(seen.reason, verdict.reason(), "{told}");
         if !matches!(verdict, Verdict::Drop(_)) {
             assert_eq!(seen.frame, bytes, "{told}");
@@ -78,7 +79,7 @@ fn frames_of_cases() -> Vec<(Place, Vec<u8>)> {
     let steps =
         cases().into_iter().filter(|case: &Case| case.hooks.contains(&Hook::Tc)).flat_map(|case| case.steps);
     let frames = steps.filter_map(|step| match step {
-        Step::Frame { place, frame, .. } => Some((place, frame)),
+        Step::Frame { given, .. } => Some((given.place, given.frame)),
         Step::Change(_) | Step::Wait(_) => None,
     });
     let frames: Vec<_> = frames.collect();

@@ -7,7 +7,7 @@ use aya::TestRunResult;
 use aya::maps::{HashMap, Map, MapData};
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions, Xdp};
 use blixt_cases::network::{BACKEND_SIDE, CLIENT_SIDE, INNER_MAC, OUR_MAC, SETTINGS};
-use blixt_cases::{Hook, Place};
+use blixt_cases::{Given, Hook, Place};
 use blixt_core::diff::diff;
 use blixt_core::tables::{Op, Tables};
 use blixt_loader::{Capacity, Dataplane, Options};
@@ -78,14 +78,15 @@ impl Programs {
     }
 
     /// Lets the programs see a frame. What XDP passes, the TC program behind it sees.
-    pub fn show(&mut self, place: Place, frame: &[u8]) -> Seen {
-        let (mut action, mut out) = match place {
-            Place::Leaves(ifindex) => self.run_tc("blixt_egress", ifindex, frame),
+    pub fn show(&mut self, given: &Given) -> Seen {
+        let Given { place, frame, segment } = given;
+        let (mut action, mut out) = match *place {
+            Place::Leaves(ifindex) => self.run_tc("blixt_egress", ifindex, frame, *segment),
             Place::Enters(ifindex) if self.hook == Hook::Xdp => self.run_xdp(ifindex, frame),
-            Place::Enters(ifindex) => self.run_tc("blixt_ingress", ifindex, frame),
+            Place::Enters(ifindex) => self.run_tc("blixt_ingress", ifindex, frame, *segment),
         };
-        if let (Hook::Xdp, Place::Enters(ifindex), XDP_PASS) = (self.hook, place, action) {
-            (action, out) = self.run_tc("blixt_ingress", ifindex, &out);
+        if let (Hook::Xdp, Place::Enters(ifindex), XDP_PASS) = (self.hook, *place, action) {
+            (action, out) = self.run_tc("blixt_ingress", ifindex, &out, *segment);
         }
         let drops = self.dataplane.counters().unwrap().drops;
         let counted: Vec<DropReason> = drops
@@ -98,10 +99,10 @@ impl Programs {
         Seen { action, reason: counted.first().copied(), frame: out }
     }
 
-    fn run_tc(&mut self, name: &str, ifindex: u32, frame: &[u8]) -> (i32, Vec<u8>) {
+    fn run_tc(&mut self, name: &str, ifindex: u32, frame: &[u8], segment: u32) -> (i32, Vec<u8>) {
         let program: &SchedClassifier =
             self.dataplane.programs().unwrap().program(name).unwrap().try_into().unwrap();
-        run(program, frame, &skb_context(ifindex))
+        run(program, frame, &skb_context(ifindex, segment))
     }
 
     fn run_xdp(&mut self, ifindex: u32, frame: &[u8]) -> (i32, Vec<u8>) {
@@ -111,8 +112,12 @@ impl Programs {
     }
 
     /// What the program must return for a verdict.
-    pub fn action(&self, place: Place, verdict: Verdict) -> i32 {
-        match (self.hook, place, verdict) {
+    pub fn action(&self, given: &Given, verdict: Verdict) -> i32 {
+        if given.segment != 0 {
+            // Only TC can tell of what size its segments are: XDP leaves it to that.
+            return Self::tc_action(verdict);
+        }
+        match (self.hook, given.place, verdict) {
             (Hook::Xdp, Place::Enters(_), Verdict::Drop(_)) => XDP_DROP,
             (Hook::Xdp, Place::Enters(_), Verdict::Answer(_)) => XDP_TX,
             (Hook::Xdp, Place::Enters(ifindex), Verdict::Send(link)) if link.ifindex() == ifindex => XDP_TX,
@@ -148,9 +153,11 @@ const XDP_REDIRECT: i32 = 4;
 const ROOM: usize = 128;
 
 /// `struct __sk_buff` up to the fields that a run may be given.
-fn skb_context(ifindex: u32) -> [u8; 192] {
+fn skb_context(ifindex: u32, segment: u32) -> [u8; 192] {
     const IFINDEX: usize = 40;
+    const GSO_SIZE: usize = 176;
     let mut context = [0; 192];
+    context[GSO_SIZE..GSO_SIZE + 4].copy_from_slice(&segment.to_ne_bytes());
     context[IFINDEX..IFINDEX + 4].copy_from_slice(&ifindex.to_ne_bytes());
     context
 }
