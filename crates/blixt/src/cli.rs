@@ -16,21 +16,30 @@ use crate::{check, cleanup, demo, explain, generate, run, status};
 
 /// A layer-4 load balancer: Gateway API manifests in, eBPF out.
 #[derive(Parser, Debug)]
-#[command(name = "blixt", version, propagate_version = true, after_help = EXIT_CODES)]
+#[command(name = "blixt", version, propagate_version = true, after_help = EPILOGUE)]
 pub struct Cli {
     /// What to log: a level (error, warn, info, debug, trace) or a filter such as `blixt=debug`.
-    #[arg(long, global = true, value_name = "FILTER", env = "BLIXT_LOG", default_value = "info")]
+    #[arg(long, global = true, help_heading = LOG, value_name = "FILTER", env = "BLIXT_LOG", default_value = "info")]
     pub log: String,
     /// How to write the log, which goes to standard error.
-    #[arg(long, global = true, value_enum, default_value_t)]
+    #[arg(long, global = true, help_heading = LOG, value_name = "FORMAT", value_enum, default_value_t)]
     pub log_format: LogFormat,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// The exit codes of every command.
-const EXIT_CODES: &str = "\
+/// Over the flags that every command has.
+const LOG: &str = "Log";
+
+/// Where to begin, and the exit codes of every command.
+const EPILOGUE: &str = "\
+Examples:
+  blixt demo                        see it at work
+  blixt check -f web.yaml           what is wrong with manifests
+  blixt run -f /etc/blixt           balance as they say
+  blixt status                      what the running instance does
+
 Exit codes:
   0  done, and everything was found in order
   1  errors in manifests, a failed step, or something that was not as it must be
@@ -159,9 +168,9 @@ pub struct StatusArgs {
 Examples:
   blixt demo                     a client, a balancer and three backends, in about 20 seconds
   blixt demo --hook xdp          the same with the program at the driver
-  blixt demo --keep              leaves the namespaces, to look around")]
+  blixt demo --keep              keeps everything until Ctrl-C, to look around")]
 pub struct DemoArgs {
-    /// Leave the namespaces and the balancer in place at the end.
+    /// Keep the namespaces and the balancer at the end, until Ctrl-C.
     #[arg(long)]
     pub keep: bool,
     /// Where in the kernel to take packets.

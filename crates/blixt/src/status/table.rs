@@ -56,21 +56,19 @@ fn objects(view: &View, wide: bool) -> Vec<Row> {
     if shown.is_empty() {
         return Vec::new();
     }
-    let mut header = vec!["KIND", "NAMESPACE", "NAME", "CONDITIONS"];
+    let mut header = vec!["KIND", "NAMESPACE", "NAME"];
     if wide {
         header.extend(["GENERATION", "FILE"]);
     }
+    // Last, since they may be long.
+    header.push("CONDITIONS");
     let row = |object: &ObjectView| {
-        let mut row = vec![
-            object.kind.clone(),
-            object.namespace.clone(),
-            object.name.clone(),
-            conditions(&object.status, &object.conditions, wide),
-        ];
+        let mut row = vec![object.kind.clone(), object.namespace.clone(), object.name.clone()];
         if wide {
             row.push(object.generation.to_string());
             row.push(format!("{}:{}", object.file, object.line));
         }
+        row.push(conditions(&object.status, &object.conditions, wide));
         row
     };
     with_header(&header, shown.into_iter().map(row))
@@ -123,14 +121,16 @@ fn frontends(view: &View, wide: bool) -> Vec<Row> {
 
 fn frontend_rows(frontend: &FrontendView, wide: bool) -> Vec<Row> {
     let route = frontend.route.clone().unwrap_or_else(|| "none".to_owned());
-    let own = |state: String, share: String| {
-        let mut row =
-            vec![frontend.endpoint.clone(), route.clone(), "-".into(), state, "-".into(), share, "-".into()];
+    let refused = || {
+        let share = format!("{:.1}%", frontend.refused_percent);
+        let cells = [&frontend.endpoint, &route, "-", "refused", "-", &share, "-"];
+        let mut row: Row = cells.map(str::to_owned).into();
         if wide {
             row.extend([frontend.listener.clone(), "-".into(), "-".into(), frontend.ring_slots.to_string()]);
         }
         row
     };
+    let sentence = |text: String| vec![frontend.endpoint.clone(), route.clone(), text];
     let backend = |backend: &BackendView| {
         let mut row = vec![
             frontend.endpoint.clone(),
@@ -153,11 +153,11 @@ fn frontend_rows(frontend: &FrontendView, wide: bool) -> Vec<Row> {
     };
     let mut rows: Vec<Row> = frontend.backends.iter().map(backend).collect();
     if let Some(error) = &frontend.error {
-        rows.push(own(error.clone(), "-".into()));
+        rows.push(sentence(format!("error: {error}")));
     } else if frontend.refused_percent > 0.0 {
-        rows.push(own("refused".into(), format!("{:.1}%", frontend.refused_percent)));
+        rows.push(refused());
     }
-    rows.extend(frontend.warnings.iter().map(|warning| own(warning.clone(), "-".into())));
+    rows.extend(frontend.warnings.iter().map(|warning| sentence(format!("warning: {warning}"))));
     rows
 }
 
@@ -200,9 +200,11 @@ fn hooks(view: &View, wide: bool) -> Vec<Row> {
         header.push("INDEX");
     }
     let rows = view.hooks.iter().map(|hook| {
+        if let Some(error) = &hook.error {
+            return vec![hook.device.clone(), format!("error: {error}")];
+        }
         let egress = if hook.egress { "yes" } else { "no" };
-        let mut row =
-            vec![hook.device.clone(), hook.error.clone().unwrap_or_else(|| hook.hook.clone()), egress.into()];
+        let mut row = vec![hook.device.clone(), hook.hook.clone(), egress.into()];
         if wide {
             row.push(hook.ifindex.to_string());
         }

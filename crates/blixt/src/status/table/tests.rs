@@ -113,10 +113,10 @@ Objects
   Gateway   default     web    Accepted, Programmed=False (Invalid: no address), listener http: Conflicted=True (ProtocolConflict: twice)
 
 Frontends
-  FRONTEND          ROUTE                  BACKEND             STATE                   WAY   SHARE   CONNECTIONS
-  10.0.0.1:80/tcp   TCPRoute/default/web   10.1.0.1:8080/tcp   serving                 nat   75.0%   12
-  10.0.0.1:80/tcp   TCPRoute/default/web   -                   refused                 -     25.0%   -
-  10.0.0.1:80/tcp   TCPRoute/default/web   -                   a process listens too   -     -       -
+  FRONTEND          ROUTE                  BACKEND             STATE     WAY   SHARE   CONNECTIONS
+  10.0.0.1:80/tcp   TCPRoute/default/web   10.1.0.1:8080/tcp   serving   nat   75.0%   12
+  10.0.0.1:80/tcp   TCPRoute/default/web   -                   refused   -     25.0%   -
+  10.0.0.1:80/tcp   TCPRoute/default/web   warning: a process listens too
 
 Routes
   ROUTE                  CONNECTIONS   REFUSED   PACKETS IN   PACKETS OUT
