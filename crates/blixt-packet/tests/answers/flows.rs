@@ -1,5 +1,6 @@
 //! Connections: there and back, the source port, halves that were lost, backends that change.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use blixt_cases::network::{Net, nets};
@@ -203,6 +204,35 @@ fn a_taken_source_port_gives_way_to_one_of_the_range_and_the_last_one_to_a_reaso
         // Nobody ever answered the first one: its port is free again.
         world.now.set(world.now.get() + world.settings.syn_idle + 1);
         assert_eq!(port_of(&world, &from(net.owned)), CLIENT_PORT);
+    }
+}
+
+#[test]
+fn every_port_of_the_range_is_found_before_there_is_none() {
+    for net in nets() {
+        let mut world = World::new(WAY_NAT);
+        (world.settings.first_port, world.settings.last_port) = (20_000, 20_007);
+        let clients =
+            [net.client, net.router, net.owned, net.other_client].map(|client| (client, net.frontend));
+        let dialled = |(client, to), port| segment(client, to, [port, FRONTEND_PORT], SYN);
+        let mut taken = BTreeSet::new();
+        // Their own port is free for the first of each four only.
+        for port in [CLIENT_PORT, CLIENT_PORT + 1] {
+            for client in clients {
+                assert!(taken.insert(port_of(&world, &dialled(client, port))), "one port twice: {taken:?}");
+            }
+        }
+        assert_eq!(taken.range(20_000..=20_007).count(), 6, "{taken:?}");
+        assert!(taken.contains(&CLIENT_PORT) && taken.contains(&(CLIENT_PORT + 1)), "{taken:?}");
+        for port in [CLIENT_PORT + 2, CLIENT_PORT + 3] {
+            taken.insert(port_of(&world, &dialled(clients[0], port)));
+            if taken.range(20_000..=20_007).count() < 8 {
+                taken.insert(port_of(&world, &dialled(clients[1], port)));
+            }
+        }
+        assert_eq!(taken.range(20_000..=20_007).count(), 8, "{taken:?}");
+        let (verdict, _) = world.client_sends(&dialled(clients[2], CLIENT_PORT + 2));
+        assert_eq!(verdict, Verdict::Drop(DropReason::PortsExhausted));
     }
 }
 
