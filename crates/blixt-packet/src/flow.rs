@@ -97,7 +97,7 @@ impl<A: Address> Flow<A> {
         state
     }
 
-    /// Its place, and the port of this machine that it holds, may go to another connection.
+    /// Packets of its tuple begin a connection; its place, and the port of this machine that it holds, may go to another.
     #[inline(always)]
     pub fn is_over<S: State<A>>(&self, protocol: u8, now: u32, state: &S) -> bool {
         let idle = now.saturating_sub(self.seen);

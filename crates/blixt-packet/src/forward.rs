@@ -201,14 +201,15 @@ fn established<A: Address, P: Packet, S: State<A>>(
         }
         return Err(DropReason::BackendGone.into());
     };
-    if !is_new && !stays(headers, flow, &backend) {
+    let now = state.now();
+    if !is_new && (flow.is_over(headers.protocol(), now, state) || !stays(headers, flow, &backend)) {
         return Ok(Step::UNKNOWN);
     }
     if !flow.is_request() && flow.is_to_stack() {
         // It is translated where it leaves, so that the stack sees both directions alike.
         return Ok(Verdict::Pass.into());
     }
-    note(state, room);
+    note(state, room, now);
     let headers = &room.headers;
     let flow = &room.flow;
     if headers.part.is_fragment() {
@@ -245,7 +246,8 @@ fn admit_leaving<A: Icmp, P: Packet, S: State<A>>(
         fragment::admit(state, headers).map_err(|_| others)?;
     }
     room.flow = state.flow(&headers.key).ok_or(others)?.read();
-    if room.flow.is_request() || !room.flow.is_to_stack() {
+    let flow = &room.flow;
+    if flow.is_request() || !flow.is_to_stack() || flow.is_over(headers.protocol(), state.now(), state) {
         return Err(others);
     }
     Ok(())
@@ -258,7 +260,7 @@ fn leaving<A: Icmp, P: Packet, S: State<A>>(
     room: &mut Room<A>,
 ) -> Result<Verdict, DropReason> {
     let backend: Backend<A> = living(state, room.flow.backend).ok_or(DropReason::BackendGone)?;
-    note(state, room);
+    note(state, room, state.now());
     let headers = &room.headers;
     if headers.part.is_fragment() {
         fragment::remember(state, headers);
@@ -293,10 +295,9 @@ fn stays<A: Address>(headers: &Headers<A>, flow: &Flow<A>, backend: &Backend<A>)
 
 /// Keeps what changes in a flow: the second of its last packet, TCP's state, and where its client sits.
 #[inline(always)]
-fn note<A: Address, S: State<A>>(state: &S, room: &mut Room<A>) {
+fn note<A: Address, S: State<A>>(state: &S, room: &mut Room<A>, now: u32) {
     let headers = &room.headers;
     let flow = &mut room.flow;
-    let now = state.now();
     let after = flow.state_after(headers.protocol(), headers.flags);
     let has_moved = flow.is_request() && (flow.client != headers.link || flow.client_mac != headers.mac);
     if flow.seen == now && flow.state == after && !has_moved {

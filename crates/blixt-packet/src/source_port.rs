@@ -78,15 +78,16 @@ fn reserve<A: Address, S: State<A>>(state: &S, room: &mut Room<A>, is_nat: bool)
     };
     let there = entry.read();
     let is_ours = there.says_the_same(&room.opposite);
+    let is_over = there.is_over(key.protocol as u8, room.flow.seen, state);
     // What is left of an older connection with the same tuple is void.
     let is_new = room.headers.protocol() != TCP || room.headers.is_syn();
-    if is_ours && !(is_new && (there.is_closed() || there.backend != room.flow.backend)) {
+    if is_ours && !is_over && !(is_new && (there.is_closed() || there.backend != room.flow.backend)) {
         room.opposite.state = there.state;
         entry.write(&room.opposite);
         room.flow.state = there.state;
         return Claim::Found;
     }
-    if is_ours || there.is_over(key.protocol as u8, room.flow.seen, state) {
+    if is_ours || is_over {
         entry.write(&room.opposite);
         return Claim::New;
     }

@@ -39,6 +39,21 @@ pub(super) fn cases() -> Vec<Case> {
                 steps
             }),
         ),
+        by(
+            Hook::SETS_CLOCK,
+            of_each("who comes back after another got its port gets one of its own", Way::Nat, |talk| {
+                let (first, second) = (talk.request(), from(talk, talk.net.other_client));
+                let reply = talk.reply().flags(ACK);
+                let to_second = reply.routed(talk.frontend(), (talk.net.other_client, CLIENT_PORT));
+                vec![
+                    client_sends(&first.bytes()).reaches_backend(&talk.natted(&first)),
+                    waits(SETTINGS.udp_idle.max(SETTINGS.syn_idle) + 1),
+                    client_sends(&second.bytes()).reaches_backend(&talk.natted(&second)),
+                    client_sends(&first.bytes()).reaches_backend(&talk.natted_by(OUR_PORT, &first)),
+                    backend_sends(&reply.bytes()).reaches_client(&to_second.bytes()),
+                ]
+            }),
+        ),
         of_each("one client's connections to two frontends do not meet", Way::Nat, |talk| {
             let (one, two) = (talk.request(), talk.request_to(talk.net.owned, FRONTEND_PORT));
             vec![
