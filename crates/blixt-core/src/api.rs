@@ -6,6 +6,7 @@
 mod blixt_class;
 mod core;
 mod gateway_api;
+mod labels;
 mod metadata;
 mod object;
 
@@ -22,6 +23,7 @@ pub use gateway_api::{
     ReferenceGrantFrom, ReferenceGrantSpec, ReferenceGrantTo, RouteGroupKind, RouteNamespaces,
     RouteNamespacesFrom, Selector, Validation, ValidationMode,
 };
+pub use labels::Labels;
 pub use metadata::{Kind, Metadata, ObjectKey, Resource};
 pub use object::{
     BlixtClass, EndpointSlice, Gateway, GatewayClass, L4Route, ListenerSet, Namespace, Object,

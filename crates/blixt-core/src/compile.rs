@@ -96,7 +96,7 @@ fn admit<'a>(
     problems: &mut Vec<Problem>,
 ) -> Frontends<'a> {
     let served = |endpoint: &Endpoint| previous.frontends.contains_key(endpoint);
-    let mut admitted: Frontends<'a> = config.frontends.iter().collect();
+    let mut admitted: Frontends<'a> = config.frontends().collect();
     for family in [Family::V4, Family::V6] {
         let mut members: Frontends<'a> = admitted
             .iter()

@@ -3,14 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 
 /// The wanted state of every node.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Config {
     /// Every frontend, by what a client dials.
-    pub frontends: BTreeMap<Endpoint, Frontend>,
+    pub frontends: BTreeMap<Endpoint, Arc<Frontend>>,
     /// Every address that a Gateway holds, with or without frontends. Which of them only Blixt owns
     /// depends on the machine: `compile` decides it.
     pub addresses: BTreeSet<IpAddr>,
@@ -41,7 +43,7 @@ pub enum Protocol {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Frontend {
     /// The listener that asked for it, for people: `default/gateway/listener`.
-    pub listener: String,
+    pub listener: SmolStr,
     /// The route that serves it; without one every connection is refused.
     pub route: Option<RouteName>,
     /// How packets reach backends that are not on the node itself.
@@ -54,11 +56,11 @@ pub struct Frontend {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct RouteName {
     /// `TCPRoute`, `UDPRoute`, ...
-    pub kind: String,
+    pub kind: SmolStr,
     /// Its namespace.
-    pub namespace: String,
+    pub namespace: SmolStr,
     /// Its name.
-    pub name: String,
+    pub name: SmolStr,
 }
 
 /// Whether full NAT hides the client's address from backends elsewhere.
@@ -76,8 +78,8 @@ pub enum Forwarding {
 pub struct Pool {
     /// One share for each backendRef with a weight above 0.
     pub shares: Vec<Share>,
-    /// Backends that take nothing new and keep their TCP connections.
-    pub draining: BTreeSet<Backend>,
+    /// Backends that take nothing new and keep their TCP connections: each once, in order.
+    pub draining: Box<[Backend]>,
 }
 
 /// The part of the connections that one backendRef gets, divided evenly among its backends.
@@ -85,8 +87,8 @@ pub struct Pool {
 pub struct Share {
     /// Relative to the other shares of the pool, at least 1.
     pub weight: u32,
-    /// Who takes the connections; empty: they are refused.
-    pub backends: BTreeSet<Backend>,
+    /// Who takes the connections: each once, in order; empty: they are refused.
+    pub backends: Box<[Backend]>,
 }
 
 /// One address and port that gets packets.
@@ -97,12 +99,19 @@ pub struct Backend {
     /// Its port, host order.
     pub port: u16,
     /// The node that it runs on, where its EndpointSlice names one.
-    pub node: Option<String>,
+    pub node: Option<SmolStr>,
 }
 
 /// The number of a Config, as one source counts them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Generation(pub u64);
+
+impl Config {
+    /// Every frontend, in order.
+    pub fn frontends(&self) -> impl Iterator<Item = (&Endpoint, &Frontend)> {
+        self.frontends.iter().map(|(endpoint, frontend)| (endpoint, &**frontend))
+    }
+}
 
 impl Protocol {
     /// The number in the IP header.

@@ -165,7 +165,7 @@ fn frontend_step<A: AddressFamily>(
     let route = wanted.and_then(|frontend| frontend.route.clone());
     Some(FrontendStep {
         endpoint: dialled.to_string(),
-        listener: wanted.map(|frontend| frontend.listener.clone()),
+        listener: wanted.map(|frontend| frontend.listener.to_string()),
         route: route.or_else(|| tables.routes.get(&entry.route)?.name.clone()),
         ring: entry.ring,
         slots: entry.slots,

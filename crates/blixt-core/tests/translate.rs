@@ -11,7 +11,7 @@
 //! # report: 10.0.0.9:80/tcp warning a process listens here too
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -110,7 +110,7 @@ fn the_order_of_documents_makes_no_difference() {
 fn many_documents_keep_their_order() {
     let document = |number| format!("---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: n-{number}}}\n");
     let documents = manifest::parse(&(0..1500).map(document).collect::<String>());
-    let names: Vec<String> = documents.into_iter().filter_map(|document| Some(document.key?.name)).collect();
+    let names: Vec<_> = documents.into_iter().filter_map(|document| Some(document.key?.name)).collect();
     assert_eq!(names, (0..1500).map(|number| format!("n-{number}")).collect::<Vec<_>>());
 }
 
@@ -124,9 +124,10 @@ fn retranslating_endpoints_is_translating_everything() {
         let config = translate(&before, None).config;
         for (key, slice) in &before.endpoint_slices {
             let mut smaller = EndpointSlice::clone(slice);
-            smaller.spec.endpoints.pop();
+            smaller.spec.endpoints = smaller.spec.endpoints.iter().skip(1).cloned().collect();
             let mut elsewhere = EndpointSlice::clone(slice);
-            elsewhere.metadata.labels.insert("kubernetes.io/service-name".into(), "elsewhere".into());
+            elsewhere.metadata.labels =
+                BTreeMap::from([("kubernetes.io/service-name".into(), "elsewhere".into())]).into();
             for after in [None, Some(smaller), Some(elsewhere)] {
                 let after = after.map(|slice| Object::EndpointSlice(Arc::new(slice)));
                 let mut touched = Touched::default();
@@ -166,7 +167,7 @@ fn two_tcp_listeners_on_one_port_are_both_conflicted() {
     for gateway in snapshot.gateways.values_mut() {
         let listeners = &mut Arc::make_mut(gateway).spec.listeners;
         let twin = Listener { name: "twin".into(), ..listeners[0].clone() };
-        listeners.push(twin);
+        *listeners = listeners.iter().cloned().chain([twin]).collect();
     }
     let translation = translate(&snapshot, None);
     assert!(translation.config.frontends.is_empty(), "a conflicted listener serves");
@@ -321,7 +322,7 @@ fn table_lines(config: &Config) -> serde_json::Value {
 }
 
 fn pool_lines(pool: &Pool) -> Vec<String> {
-    let names = |backends: &BTreeSet<Backend>| {
+    let names = |backends: &[Backend]| {
         let names = backends.iter().map(|backend| {
             let node = backend.node.as_ref().map(|node| format!("@{node}")).unwrap_or_default();
             format!("{}{node}", std::net::SocketAddr::new(backend.address, backend.port))

@@ -118,7 +118,7 @@ fn rust_source(types: &Types) -> String {
          //! documented in the Gateway API reference. A field with a default is always there: defaults are filled\n\
          //! in before an object becomes one of these types.\n\n\
          #![expect(missing_docs, reason = \"upstream's descriptions are left out on purpose\")]\n\n\
-         use std::collections::BTreeMap;\n\nuse serde::{{Deserialize, Serialize}};\n\n{types}"
+         use std::collections::BTreeMap;\n\nuse serde::{{Deserialize, Serialize}};\nuse smol_str::SmolStr;\n\n{types}"
     )
 }
 

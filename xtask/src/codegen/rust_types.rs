@@ -66,8 +66,8 @@ impl Types {
             let present = required.contains(&field.as_str()) || !schema["default"].is_null();
             let (attribute, typed) = match () {
                 () if present => (String::new(), typed),
-                () if typed.starts_with("Vec<") => {
-                    ("default, skip_serializing_if = \"Vec::is_empty\"".into(), typed)
+                () if typed.starts_with("Box<[") => {
+                    ("default, skip_serializing_if = \"<[_]>::is_empty\"".into(), typed)
                 }
                 () if typed.starts_with("BTreeMap<") => {
                     ("default, skip_serializing_if = \"BTreeMap::is_empty\"".into(), typed)
@@ -92,13 +92,13 @@ impl Types {
     fn type_of(&mut self, parent: &str, property: &str, field: &str, schema: &Value) -> Result<String> {
         Ok(match schema["type"].as_str() {
             Some("string") if schema["enum"].is_array() => self.enum_of(parent, property, field, schema)?,
-            Some("string") => "String".into(),
+            Some("string") => "SmolStr".into(),
             Some("boolean") => "bool".into(),
             Some("integer") => integer(schema).into(),
-            Some("array") => format!("Vec<{}>", self.type_of(parent, property, field, &schema["items"])?),
+            Some("array") => format!("Box<[{}]>", self.type_of(parent, property, field, &schema["items"])?),
             Some("object") if schema["additionalProperties"].is_object() => {
                 format!(
-                    "BTreeMap<String, {}>",
+                    "BTreeMap<SmolStr, {}>",
                     self.type_of(parent, property, field, &schema["additionalProperties"])?
                 )
             }

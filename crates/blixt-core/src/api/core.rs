@@ -1,6 +1,7 @@
 //! The kinds of Kubernetes itself, cut down to what a load balancer reads of them.
 
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 
 use crate::config::Protocol;
 
@@ -14,39 +15,39 @@ pub struct NamespaceSpec {}
 pub struct ServiceSpec {
     /// `ClusterIP` and so on; only `ExternalName` makes a difference.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
-    pub service_type: Option<String>,
+    pub service_type: Option<SmolStr>,
     /// Its ports.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub ports: Vec<ServicePort>,
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+    pub ports: Box<[ServicePort]>,
     /// `None` or `ClientIP`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub session_affinity: Option<String>,
+    pub session_affinity: Option<SmolStr>,
     /// Clients that may connect; what follows is read only to be told of, since Blixt does none of it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub load_balancer_source_ranges: Vec<String>,
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+    pub load_balancer_source_ranges: Box<[SmolStr]>,
     /// `Cluster` or `Local`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub external_traffic_policy: Option<String>,
+    pub external_traffic_policy: Option<SmolStr>,
     /// `Cluster` or `Local`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub internal_traffic_policy: Option<String>,
+    pub internal_traffic_policy: Option<SmolStr>,
     /// `PreferClose` and its like.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub traffic_distribution: Option<String>,
+    pub traffic_distribution: Option<SmolStr>,
     /// Addresses beside those of Gateways.
-    #[serde(default, rename = "externalIPs", skip_serializing_if = "Vec::is_empty")]
-    pub external_ips: Vec<String>,
+    #[serde(default, rename = "externalIPs", skip_serializing_if = "<[_]>::is_empty")]
+    pub external_ips: Box<[SmolStr]>,
     /// An address beside those of Gateways.
     #[serde(default, rename = "loadBalancerIP", skip_serializing_if = "Option::is_none")]
-    pub load_balancer_ip: Option<String>,
+    pub load_balancer_ip: Option<SmolStr>,
 }
 
 /// A port of a Service.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ServicePort {
     /// Its name, by which EndpointSlices name the target port; empty if it is the only one.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub name: String,
+    #[serde(default, skip_serializing_if = "SmolStr::is_empty")]
+    pub name: SmolStr,
     /// What backendRefs name.
     pub port: u16,
     /// TCP, UDP or SCTP.
@@ -75,10 +76,10 @@ pub struct EndpointSliceSpec {
     pub address_type: AddressType,
     /// Who serves.
     #[serde(default, deserialize_with = "null_is_default")]
-    pub endpoints: Vec<SliceEndpoint>,
+    pub endpoints: Box<[SliceEndpoint]>,
     /// Where they serve.
     #[serde(default, deserialize_with = "null_is_default")]
-    pub ports: Vec<EndpointPort>,
+    pub ports: Box<[EndpointPort]>,
 }
 
 /// What kind of addresses an EndpointSlice holds.
@@ -98,13 +99,13 @@ pub enum AddressType {
 #[serde(rename_all = "camelCase")]
 pub struct SliceEndpoint {
     /// Its addresses: all of them the same server.
-    pub addresses: Vec<String>,
+    pub addresses: Box<[SmolStr]>,
     /// How it is.
     #[serde(default)]
     pub conditions: EndpointConditions,
     /// Its node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub node_name: Option<String>,
+    pub node_name: Option<SmolStr>,
 }
 
 /// How one that serves is.
@@ -125,8 +126,8 @@ pub struct EndpointConditions {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct EndpointPort {
     /// The name of the Service's port.
-    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "String::is_empty")]
-    pub name: String,
+    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "SmolStr::is_empty")]
+    pub name: SmolStr,
     /// The number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,

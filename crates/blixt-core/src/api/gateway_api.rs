@@ -8,46 +8,47 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct GatewayClassSpec {
     #[serde(rename = "controllerName")]
-    pub controller_name: String,
+    pub controller_name: SmolStr,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub description: Option<String>,
+    pub description: Option<SmolStr>,
     #[serde(rename = "parametersRef", default, skip_serializing_if = "Option::is_none")]
     pub parameters_ref: Option<ObjectReference>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ObjectReference {
-    pub group: String,
-    pub kind: String,
-    pub name: String,
+    pub group: SmolStr,
+    pub kind: SmolStr,
+    pub name: SmolStr,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub namespace: Option<String>,
+    pub namespace: Option<SmolStr>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct GatewaySpec {
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub addresses: Vec<GatewayAddress>,
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+    pub addresses: Box<[GatewayAddress]>,
     #[serde(rename = "allowedListeners", default, skip_serializing_if = "Option::is_none")]
     pub allowed_listeners: Option<AllowedListeners>,
     #[serde(rename = "gatewayClassName")]
-    pub gateway_class_name: String,
+    pub gateway_class_name: SmolStr,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub infrastructure: Option<Infrastructure>,
-    pub listeners: Vec<Listener>,
+    pub listeners: Box<[Listener]>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<GatewayTls>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct GatewayAddress {
-    pub r#type: String,
+    pub r#type: SmolStr,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub value: Option<String>,
+    pub value: Option<SmolStr>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -72,35 +73,35 @@ pub enum ListenerNamespacesFrom {
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Selector {
-    #[serde(rename = "matchExpressions", default, skip_serializing_if = "Vec::is_empty")]
-    pub match_expressions: Vec<MatchExpression>,
+    #[serde(rename = "matchExpressions", default, skip_serializing_if = "<[_]>::is_empty")]
+    pub match_expressions: Box<[MatchExpression]>,
     #[serde(rename = "matchLabels", default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub match_labels: BTreeMap<String, String>,
+    pub match_labels: BTreeMap<SmolStr, SmolStr>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct MatchExpression {
-    pub key: String,
-    pub operator: String,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub values: Vec<String>,
+    pub key: SmolStr,
+    pub operator: SmolStr,
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+    pub values: Box<[SmolStr]>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Infrastructure {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub annotations: BTreeMap<String, String>,
+    pub annotations: BTreeMap<SmolStr, SmolStr>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub labels: BTreeMap<String, String>,
+    pub labels: BTreeMap<SmolStr, SmolStr>,
     #[serde(rename = "parametersRef", default, skip_serializing_if = "Option::is_none")]
     pub parameters_ref: Option<LocalObjectReference>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct LocalObjectReference {
-    pub group: String,
-    pub kind: String,
-    pub name: String,
+    pub group: SmolStr,
+    pub kind: SmolStr,
+    pub name: SmolStr,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -108,25 +109,25 @@ pub struct Listener {
     #[serde(rename = "allowedRoutes")]
     pub allowed_routes: AllowedRoutes,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hostname: Option<String>,
-    pub name: String,
+    pub hostname: Option<SmolStr>,
+    pub name: SmolStr,
     pub port: u16,
-    pub protocol: String,
+    pub protocol: SmolStr,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<ListenerTls>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct AllowedRoutes {
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub kinds: Vec<RouteGroupKind>,
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+    pub kinds: Box<[RouteGroupKind]>,
     pub namespaces: RouteNamespaces,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct RouteGroupKind {
-    pub group: String,
-    pub kind: String,
+    pub group: SmolStr,
+    pub kind: SmolStr,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -145,11 +146,11 @@ pub enum RouteNamespacesFrom {
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ListenerTls {
-    #[serde(rename = "certificateRefs", default, skip_serializing_if = "Vec::is_empty")]
-    pub certificate_refs: Vec<ObjectReference>,
+    #[serde(rename = "certificateRefs", default, skip_serializing_if = "<[_]>::is_empty")]
+    pub certificate_refs: Box<[ObjectReference]>,
     pub mode: ListenerTlsMode,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub options: BTreeMap<String, String>,
+    pub options: BTreeMap<SmolStr, SmolStr>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -175,8 +176,8 @@ pub struct BackendTls {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct FrontendTls {
     pub default: FrontendTlsDefault,
-    #[serde(rename = "perPort", default, skip_serializing_if = "Vec::is_empty")]
-    pub per_port: Vec<FrontendTlsPort>,
+    #[serde(rename = "perPort", default, skip_serializing_if = "<[_]>::is_empty")]
+    pub per_port: Box<[FrontendTlsPort]>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -188,7 +189,7 @@ pub struct FrontendTlsDefault {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Validation {
     #[serde(rename = "caCertificateRefs")]
-    pub ca_certificate_refs: Vec<ObjectReference>,
+    pub ca_certificate_refs: Box<[ObjectReference]>,
     pub mode: ValidationMode,
 }
 
@@ -206,46 +207,46 @@ pub struct FrontendTlsPort {
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ListenerSetSpec {
-    pub listeners: Vec<Listener>,
+    pub listeners: Box<[Listener]>,
     #[serde(rename = "parentRef")]
     pub parent_ref: ObjectReference,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct L4RouteSpec {
-    #[serde(rename = "parentRefs", default, skip_serializing_if = "Vec::is_empty")]
-    pub parent_refs: Vec<ParentReference>,
-    pub rules: Vec<L4RouteRule>,
+    #[serde(rename = "parentRefs", default, skip_serializing_if = "<[_]>::is_empty")]
+    pub parent_refs: Box<[ParentReference]>,
+    pub rules: Box<[L4RouteRule]>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ParentReference {
-    pub group: String,
-    pub kind: String,
-    pub name: String,
+    pub group: SmolStr,
+    pub kind: SmolStr,
+    pub name: SmolStr,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub namespace: Option<String>,
+    pub namespace: Option<SmolStr>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
     #[serde(rename = "sectionName", default, skip_serializing_if = "Option::is_none")]
-    pub section_name: Option<String>,
+    pub section_name: Option<SmolStr>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct L4RouteRule {
     #[serde(rename = "backendRefs")]
-    pub backend_refs: Vec<BackendRef>,
+    pub backend_refs: Box<[BackendRef]>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
+    pub name: Option<SmolStr>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct BackendRef {
-    pub group: String,
-    pub kind: String,
-    pub name: String,
+    pub group: SmolStr,
+    pub kind: SmolStr,
+    pub name: SmolStr,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub namespace: Option<String>,
+    pub namespace: Option<SmolStr>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
     pub weight: u32,
@@ -253,21 +254,21 @@ pub struct BackendRef {
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ReferenceGrantSpec {
-    pub from: Vec<ReferenceGrantFrom>,
-    pub to: Vec<ReferenceGrantTo>,
+    pub from: Box<[ReferenceGrantFrom]>,
+    pub to: Box<[ReferenceGrantTo]>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ReferenceGrantFrom {
-    pub group: String,
-    pub kind: String,
-    pub namespace: String,
+    pub group: SmolStr,
+    pub kind: SmolStr,
+    pub namespace: SmolStr,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ReferenceGrantTo {
-    pub group: String,
-    pub kind: String,
+    pub group: SmolStr,
+    pub kind: SmolStr,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
+    pub name: Option<SmolStr>,
 }

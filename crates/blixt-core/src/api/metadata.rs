@@ -1,9 +1,11 @@
 //! What every object has: its kind, its name, and when and how often its spec changed.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
+
+use super::Labels;
 
 /// A kind of object that Blixt reads.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -38,9 +40,9 @@ pub struct ObjectKey {
     /// Its kind.
     pub kind: Kind,
     /// Its namespace; empty for cluster-scoped kinds.
-    pub namespace: String,
+    pub namespace: SmolStr,
     /// Its name.
-    pub name: String,
+    pub name: SmolStr,
 }
 
 /// The part of `metadata` that Blixt uses.
@@ -48,19 +50,19 @@ pub struct ObjectKey {
 #[serde(rename_all = "camelCase")]
 pub struct Metadata {
     /// Its name.
-    pub name: String,
+    pub name: SmolStr,
     /// Its namespace; empty for cluster-scoped kinds.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub namespace: String,
+    #[serde(default, skip_serializing_if = "SmolStr::is_empty")]
+    pub namespace: SmolStr,
     /// Its labels.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub labels: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
     /// How often its spec changed, from 1; 0 where nobody counts.
     #[serde(default)]
     pub generation: i64,
     /// When it was made, RFC 3339 in UTC (`2026-01-31T12:00:00Z`), so that text order is time order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub creation_timestamp: Option<String>,
+    pub creation_timestamp: Option<SmolStr>,
 }
 
 /// An object with a spec of type `S`.
@@ -129,7 +131,7 @@ impl Metadata {
     /// Namespace and name.
     pub fn full_name(&self) -> String {
         if self.namespace.is_empty() {
-            self.name.clone()
+            self.name.to_string()
         } else {
             format!("{}/{}", self.namespace, self.name)
         }

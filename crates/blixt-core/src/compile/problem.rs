@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use smol_str::SmolStr;
+
 use crate::config::{Endpoint, Frontend};
 
 /// One thing that a person should know, with the next step in its words.
@@ -15,7 +17,7 @@ pub enum Problem {
         /// What clients would dial.
         frontend: Endpoint,
         /// Who asked for it.
-        listener: String,
+        listener: SmolStr,
         /// Room of the table.
         limit: u32,
     },
@@ -27,7 +29,7 @@ pub enum Problem {
         /// What clients dial.
         frontend: Endpoint,
         /// Who asked for it.
-        listener: String,
+        listener: SmolStr,
         /// Room of the table.
         limit: u32,
     },
@@ -39,7 +41,7 @@ pub enum Problem {
         /// What clients dial.
         frontend: Endpoint,
         /// Who asked for it.
-        listener: String,
+        listener: SmolStr,
         /// Room of the table.
         limit: u32,
     },
@@ -51,7 +53,7 @@ pub enum Problem {
         /// What clients dial.
         frontend: Endpoint,
         /// Who asked for it.
-        listener: String,
+        listener: SmolStr,
         /// Who is left out.
         backend: Endpoint,
         /// Room of the table.
@@ -63,7 +65,7 @@ pub enum Problem {
         /// What clients dial.
         frontend: Endpoint,
         /// Who asked for it.
-        listener: String,
+        listener: SmolStr,
         /// Who cannot be reached.
         backend: Endpoint,
     },
@@ -75,7 +77,7 @@ pub enum Problem {
         /// What clients dial.
         frontend: Endpoint,
         /// Who asked for it.
-        listener: String,
+        listener: SmolStr,
         /// Who is left out.
         backend: Endpoint,
     },

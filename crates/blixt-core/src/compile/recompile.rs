@@ -35,7 +35,7 @@ pub fn recompile(config: &Config, host: &Host, last: &Last<'_>, limits: &Limits)
     };
     let is_touched = |route: &Option<RouteName>| touched.contains(&route.as_ref());
     let frontends: Frontends<'_> =
-        config.frontends.iter().filter(|(_, frontend)| is_touched(&frontend.route)).collect();
+        config.frontends().filter(|(_, frontend)| is_touched(&frontend.route)).collect();
     let left = |endpoint: &Endpoint| {
         last.config.frontends.get(endpoint).is_none_or(|frontend| is_touched(&frontend.route))
     };

@@ -1,9 +1,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::Instant;
 
 use blixt_packet::abi::BackendId;
 use proptest::prelude::*;
+use smol_str::{SmolStr, format_smolstr};
 
 use super::{Compilation, Last, Problem, compile, recompile, with_slots};
 use crate::config::{Backend, Config, Endpoint, Forwarding, Frontend, Pool, Protocol, RouteName, Share};
@@ -146,10 +148,10 @@ fn the_way_follows_path_node_and_forwarding() {
         (200, None, transparent, Way::Local),
     ] {
         let mut config = config(&[("10.99.0.1:80", "web", &[(1, &[])])]);
-        let frontend = config.frontends.values_mut().next().unwrap();
+        let frontend = first_of(&mut config);
         frontend.forwarding = forwarding;
-        let backend = Backend { node: node.map(str::to_owned), ..backend(number) };
-        frontend.pool.shares[0].backends.insert(backend);
+        let backend = Backend { node: node.map(SmolStr::new_static), ..backend(number) };
+        frontend.pool.shares[0].backends = [backend].into();
         let Compilation { tables, problems } =
             compile(&config, &host(), &Tables::default(), &Limits::default());
         let entry = &tables.backends[&v4_slot(1)];
@@ -190,9 +192,9 @@ fn a_backend_without_path_is_reported_and_keeps_its_part() {
 fn draining_backends_stand_and_are_in_no_ring() {
     let mut config = config(&[("10.99.0.1:80", "web", &[(1, &[1, 2])])]);
     let first = compile(&config, &host(), &Tables::default(), &Limits::default()).tables;
-    let pool = &mut config.frontends.values_mut().next().unwrap().pool;
-    pool.shares[0].backends.remove(&backend(2));
-    pool.draining.insert(backend(2));
+    let pool = &mut first_of(&mut config).pool;
+    pool.shares[0].backends = [backend(1)].into();
+    pool.draining = [backend(2)].into();
     let second = compile(&config, &host(), &first, &Limits::default()).tables;
     assert_eq!(second.backends[&v4_slot(2)].state, BackendState::Draining);
     assert_eq!(second.backends[&v4_slot(2)].incarnation, first.backends[&v4_slot(2)].incarnation);
@@ -203,7 +205,7 @@ fn draining_backends_stand_and_are_in_no_ring() {
 fn backends_of_the_other_family_are_reported_and_their_share_is_refused() {
     let mut config = config(&[("10.99.0.1:80", "web", &[(1, &[])])]);
     let other = Backend { address: address("2001:db8::1"), port: 8080, node: None };
-    config.frontends.values_mut().next().unwrap().pool.shares[0].backends.insert(other);
+    first_of(&mut config).pool.shares[0].backends = [other].into();
     let Compilation { tables, problems } = compile(&config, &host(), &Tables::default(), &Limits::default());
     assert!(matches!(problems[..], [Problem::OtherFamily { .. }]), "{problems:?}");
     assert!(tables.backends.is_empty() && tables.rings.is_empty());
@@ -261,12 +263,14 @@ fn one_change_among_ten_thousand_frontends_computes_one_ring() {
     for number in 0..10_000_u16 {
         let key = Endpoint { address: address("10.99.0.1"), port: number + 1, protocol: Protocol::Tcp };
         let backends = [1, 2, 3].map(|last| Backend { port: number + 1, ..backend(last) }).into();
-        config.frontends.insert(key, frontend_of(&number.to_string(), vec![Share { weight: 1, backends }]));
+        let frontend = frontend_of(&number.to_string(), vec![Share { weight: 1, backends }]);
+        config.frontends.insert(key, Arc::new(frontend));
     }
     let first = compile(&config, &host(), &Tables::default(), &Limits::default()).tables;
     let before = config.clone();
     let changed = config.frontends.values_mut().nth(5000).unwrap();
-    changed.pool.shares[0].backends.pop_first();
+    let backends = &mut Arc::make_mut(changed).pool.shares[0].backends;
+    *backends = backends[1..].into();
     let last = Last { config: &before, host: &host(), tables: &first, problems: &[] };
     let started = Instant::now();
     let second = recompile(&config, &host(), &last, &Limits::default()).tables;
@@ -274,7 +278,7 @@ fn one_change_among_ten_thousand_frontends_computes_one_ring() {
     let ops = diff(&first, &second);
     println!("compiled in {compiled:?}, with diff in {:?}, {} operations", started.elapsed(), ops.len());
     let shared = |id: &u32| match (first.rings.get(id), &second.rings[id].slots) {
-        (Some(ring), Some(slots)) => std::sync::Arc::ptr_eq(ring.slots.as_ref().unwrap(), slots),
+        (Some(ring), Some(slots)) => Arc::ptr_eq(ring.slots.as_ref().unwrap(), slots),
         _ => false,
     };
     assert_eq!(second.rings.keys().filter(|id| !shared(id)).count(), 1);
@@ -358,7 +362,7 @@ proptest! {
             for port in 1000..1040_u16 {
                 let key = Endpoint { address: address("10.99.0.1"), port, protocol: Protocol::Tcp };
                 let share = Share { weight: 1, backends: [backend(1), backend((port % 7) as u8 + 1)].into() };
-                config.frontends.insert(key, frontend_of(&format!("still-{port}"), vec![share]));
+                config.frontends.insert(key, Arc::new(frontend_of(&format!("still-{port}"), vec![share])));
             }
             let host = if many == 0 { host } else { Host { paths: last_paths(&last), ..host } };
             let previous = last.as_ref().map(|(_, _, compilation)| compilation.tables.clone()).unwrap_or_default();
@@ -457,7 +461,7 @@ fn any_step() -> impl Strategy<Value = Step> {
                 if transparent {
                     frontend.forwarding = Forwarding::Transparent;
                 }
-                config.frontends.insert(key, frontend);
+                config.frontends.insert(key, Arc::new(frontend));
             }
             let mut host = host();
             if let Some(lost) = lost {
@@ -491,25 +495,29 @@ fn config(asked: &[Asked<'_>]) -> Config {
                 backends: numbers.iter().copied().map(backend).collect(),
             })
             .collect();
-        config.frontends.insert(endpoint(text), frontend_of(name, shares));
+        config.frontends.insert(endpoint(text), Arc::new(frontend_of(name, shares)));
     }
     for (endpoint, frontend) in &mut config.frontends {
-        frontend.listener = format!("default/gateway/{}", endpoint.port);
+        Arc::make_mut(frontend).listener = format_smolstr!("default/gateway/{}", endpoint.port);
     }
     config
 }
 
+fn first_of(config: &mut Config) -> &mut Frontend {
+    Arc::make_mut(config.frontends.values_mut().next().unwrap())
+}
+
 fn frontend_of(name: &str, shares: Vec<Share>) -> Frontend {
     Frontend {
-        listener: format!("default/gateway/{name}"),
+        listener: format_smolstr!("default/gateway/{name}"),
         route: Some(route(name)),
         forwarding: Forwarding::Nat,
-        pool: Pool { shares, draining: BTreeSet::new() },
+        pool: Pool { shares, draining: Box::default() },
     }
 }
 
 fn route(name: &str) -> RouteName {
-    RouteName { kind: "TCPRoute".to_owned(), namespace: "default".to_owned(), name: name.to_owned() }
+    RouteName { kind: "TCPRoute".into(), namespace: "default".into(), name: name.into() }
 }
 
 fn endpoint(text: &str) -> Endpoint {

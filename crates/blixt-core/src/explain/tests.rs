@@ -152,16 +152,16 @@ fn config(numbers: &[u8], forwarding: Forwarding) -> Config {
             .iter()
             .map(|number| Backend { address: backend(*number), port: 8080, node: None })
             .collect();
-        let frontend = Frontend {
-            listener: "default/gateway/web".to_owned(),
+        let frontend = std::sync::Arc::new(Frontend {
+            listener: "default/gateway/web".into(),
             route: Some(RouteName {
-                kind: "TCPRoute".to_owned(),
-                namespace: "default".to_owned(),
-                name: "web".to_owned(),
+                kind: "TCPRoute".into(),
+                namespace: "default".into(),
+                name: "web".into(),
             }),
             forwarding,
             pool: Pool { shares: vec![Share { weight: 1, backends }], ..Pool::default() },
-        };
+        });
         config.frontends.insert(Endpoint { address: listener, port: 80, protocol: Protocol::Tcp }, frontend);
         config.addresses.insert(listener);
     }

@@ -6,6 +6,7 @@ use std::panic::resume_unwind;
 use std::thread::ScopedJoinHandle;
 
 use serde_json::{Map, Value};
+use smol_str::SmolStr;
 
 use super::place::{Place, problem};
 use super::yaml::{self, Chunk};
@@ -130,7 +131,7 @@ fn set_namespace(kind: Kind, fields: &mut Map<String, Value>) {
 fn key(kind: Kind, fields: &Map<String, Value>) -> Option<ObjectKey> {
     let metadata = fields.get("metadata")?.as_object()?;
     let namespace = if kind.namespaced() { text(metadata, "namespace")? } else { "" };
-    Some(ObjectKey { kind, namespace: namespace.to_owned(), name: text(metadata, "name")?.to_owned() })
+    Some(ObjectKey { kind, namespace: namespace.into(), name: text(metadata, "name")?.into() })
 }
 
 /// Which object a document that is no YAML was meant to be, from the lines that people write it with: so its last
@@ -138,7 +139,7 @@ fn key(kind: Kind, fields: &Map<String, Value>) -> Option<ObjectKey> {
 fn guessed_key(text: &str) -> Option<ObjectKey> {
     let after = |line: &str, name: &str| {
         let value = line.strip_prefix(name)?.strip_prefix(':')?.trim().trim_matches(['"', '\'']);
-        (!value.is_empty()).then(|| value.to_owned())
+        (!value.is_empty()).then(|| SmolStr::new(value))
     };
     let lines = || text.lines().map(str::trim_end);
     let kind = lines().find_map(|line| after(line, "kind"))?;
@@ -152,8 +153,8 @@ fn guessed_key(text: &str) -> Option<ObjectKey> {
     };
     let field = |name| metadata().find_map(|line| after(line.trim_start(), name));
     let namespace = match kind.namespaced() {
-        true => field("namespace").unwrap_or_else(|| "default".to_owned()),
-        false => String::new(),
+        true => field("namespace").unwrap_or_else(|| "default".into()),
+        false => SmolStr::default(),
     };
     Some(ObjectKey { kind, namespace, name: field("name")? })
 }

@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::address_range::AddressRange;
 use super::gateway::GatewayState;
 use super::refusal::Refusal;
+use crate::api::GatewayAddress;
 use crate::snapshot::Snapshot;
 use crate::tables::Family;
 
@@ -97,8 +98,8 @@ pub fn unusable_between(first: IpAddr, last: IpAddr) -> Option<(IpAddr, &'static
 /// `GatewaySpec.addresses` absent, or with an entry without a value: the implementation assigns.
 fn wants_any(state: &GatewayState<'_>) -> bool {
     let asked = &state.gateway.spec.addresses;
-    let without_value = |value: &Option<String>| value.as_deref().unwrap_or_default().is_empty();
-    state.refusal.is_none() && (asked.is_empty() || asked.iter().any(|address| without_value(&address.value)))
+    let without_value = |address: &GatewayAddress| address.value.as_deref().unwrap_or_default().is_empty();
+    state.refusal.is_none() && (asked.is_empty() || asked.iter().any(without_value))
 }
 
 fn ranges<'a>(state: &GatewayState<'a>) -> &'a [AddressRange] {

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use smol_str::SmolStr;
+
 use super::Note;
 use super::attachment::AttachedRoute;
 use super::endpoint::{Endpoints, Own, Slices};
@@ -93,7 +95,7 @@ impl<'a> Resolver<'a> {
     /// advises against it (CVE-2021-25740).
     fn service(&self, namespace: &str, reference: &BackendRef) -> Result<&'a Service, Refusal> {
         let key =
-            ObjectKey { kind: Kind::Service, namespace: namespace.to_owned(), name: reference.name.clone() };
+            ObjectKey { kind: Kind::Service, namespace: namespace.into(), name: reference.name.clone() };
         let Some(service) = self.snapshot.services.get(&key) else {
             return Err(Refusal::new("BackendNotFound", self.snapshot.absence(&key)));
         };
@@ -150,7 +152,7 @@ impl<'a> Resolver<'a> {
 
 /// The fields of a Service that would change who gets a connection, and that Blixt leaves alone.
 fn unheeded(spec: &ServiceSpec) -> Vec<(&'static str, &'static str)> {
-    let is = |value: &Option<String>, wanted: &str| value.as_deref() == Some(wanted);
+    let is = |value: &Option<SmolStr>, wanted: &str| value.as_deref() == Some(wanted);
     let every = "Blixt sends connections to every endpoint, wherever it is: remove it";
     let gateways = "Blixt serves at the addresses of Gateways only: name it in `spec.addresses` of one, and remove it here";
     [
@@ -244,12 +246,12 @@ impl Resolved {
             .iter()
             .map(|(weight, backends)| Share {
                 weight: *weight,
-                backends: backends.iter().filter(of_family).cloned().collect(),
+                backends: each_once(backends.iter().filter(of_family)),
             })
             .collect();
-        let serves = |backend: &Backend| shares.iter().any(|share| share.backends.contains(backend));
-        let draining =
-            self.draining.iter().filter(of_family).filter(|backend| !serves(backend)).cloned().collect();
+        let serves =
+            |backend: &Backend| shares.iter().any(|share| share.backends.binary_search(backend).is_ok());
+        let draining = each_once(self.draining.iter().filter(of_family).filter(|backend| !serves(backend)));
         Pool { shares, draining }
     }
 
@@ -260,4 +262,11 @@ impl Resolved {
             .flat_map(|(_, backends)| backends)
             .any(|backend| Family::from(backend.address) == family)
     }
+}
+
+fn each_once<'a>(backends: impl Iterator<Item = &'a Backend>) -> Box<[Backend]> {
+    let mut backends: Vec<Backend> = backends.cloned().collect();
+    backends.sort_unstable();
+    backends.dedup();
+    backends.into()
 }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use super::address;
 use super::address_range::AddressRange;
 use super::refusal::Refusal;
+use smol_str::SmolStr;
+
 use crate::api::{BlixtClassSpec, GatewayClass, Kind, L7Listeners, ObjectKey};
 use crate::config::Forwarding;
 use crate::snapshot::Snapshot;
@@ -69,7 +71,8 @@ fn settings(snapshot: &Snapshot, class: &GatewayClass) -> Result<Settings, Refus
     if reference.namespace.is_some() {
         return Err(invalid("spec.parametersRef.namespace is set: a BlixtClass has none, remove it".into()));
     }
-    let key = ObjectKey { kind: Kind::BlixtClass, namespace: String::new(), name: reference.name.clone() };
+    let key =
+        ObjectKey { kind: Kind::BlixtClass, namespace: SmolStr::default(), name: reference.name.clone() };
     let Some(blixt_class) = snapshot.blixt_classes.get(&key) else {
         return Err(invalid(format!("spec.parametersRef: {}", snapshot.absence(&key))));
     };

@@ -109,7 +109,7 @@ impl<'a> Slices<'a> {
 
 /// The name of the Service that a slice is of.
 pub fn service(slice: &EndpointSlice) -> Option<&str> {
-    slice.metadata.labels.get(SERVICE_NAME).map(String::as_str)
+    slice.metadata.labels.get(SERVICE_NAME)
 }
 
 /// A slice names its ports as the Service does; the number is that of the target.

@@ -1,5 +1,9 @@
 //! The Config: what is served at each endpoint that a listener claimed.
 
+use std::sync::Arc;
+
+use smol_str::SmolStr;
+
 use super::attachment::AttachedRoute;
 use super::backend::Resolved;
 use super::conflict::Claims;
@@ -20,19 +24,19 @@ pub fn config(
         let oldest = listener.routes.first().copied();
         let settings = gateways[listener.gateway].settings;
         let frontend = Frontend {
-            listener: listener.name(),
+            listener: listener.name().into(),
             route: oldest.map(|route| route_name(&routes[route])),
             forwarding: settings.map(|settings| settings.forwarding).unwrap_or_default(),
             pool: oldest.map_or_else(Pool::default, |route| resolved[route].pool(endpoint.address.into())),
         };
-        (*endpoint, frontend)
+        (*endpoint, Arc::new(frontend))
     });
     Config { frontends: frontends.collect(), addresses: claims.addresses.clone() }
 }
 
 fn route_name(route: &AttachedRoute<'_>) -> RouteName {
     RouteName {
-        kind: route.key.kind.name().to_owned(),
+        kind: SmolStr::new_static(route.key.kind.name()),
         namespace: route.key.namespace.clone(),
         name: route.key.name.clone(),
     }

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use smol_str::SmolStr;
+
 use super::Note;
 use super::class::{Class, Settings};
 use super::listener::{self, ListenerState};
@@ -61,7 +63,7 @@ pub fn gateways<'a>(
 fn missing_class(snapshot: &Snapshot, key: &ObjectKey, gateway: &Gateway) -> Option<Note> {
     let class = ObjectKey {
         kind: Kind::GatewayClass,
-        namespace: String::new(),
+        namespace: SmolStr::default(),
         name: gateway.spec.gateway_class_name.clone(),
     };
     (!snapshot.gateway_classes.contains_key(&class)).then(|| Note {

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use smol_str::SmolStr;
+
 use super::gateway::GatewayState;
 use super::listener_set::SetState;
 use super::namespaces::{self, NamespaceRule};
@@ -139,7 +141,8 @@ fn kinds(spec: &Listener, protocol: Option<Protocol>) -> (Vec<RouteGroupKind>, O
         Protocol::Tcp => Kind::TcpRoute,
         Protocol::Udp => Kind::UdpRoute,
     };
-    let own = RouteGroupKind { group: kind.group().to_owned(), kind: kind.name().to_owned() };
+    let own =
+        RouteGroupKind { group: SmolStr::new_static(kind.group()), kind: SmolStr::new_static(kind.name()) };
     let asked = &spec.allowed_routes.kinds;
     if asked.is_empty() {
         return (vec![own], None);
@@ -221,7 +224,7 @@ pub fn status(
     programmed: &Programmed<'_>,
 ) -> ListenerStatus {
     ListenerStatus {
-        name: listener.spec.name.clone(),
+        name: listener.spec.name.to_string(),
         supported_kinds: listener.kinds.clone(),
         attached_routes: u32::try_from(listener.routes.len()).unwrap_or(u32::MAX),
         conditions: vec![

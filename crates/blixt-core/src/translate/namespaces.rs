@@ -1,5 +1,7 @@
 //! Which namespaces a listener or a Gateway lets in.
 
+use smol_str::SmolStr;
+
 use crate::api::{Kind, MatchExpression, ObjectKey, Selector};
 use crate::snapshot::Snapshot;
 
@@ -71,6 +73,6 @@ fn label<'a>(snapshot: &'a Snapshot, namespace: &'a str, label: &str) -> Option<
     if label == NAME_LABEL {
         return Some(namespace);
     }
-    let key = ObjectKey { kind: Kind::Namespace, namespace: String::new(), name: namespace.to_owned() };
-    snapshot.namespaces.get(&key)?.metadata.labels.get(label).map(String::as_str)
+    let key = ObjectKey { kind: Kind::Namespace, namespace: SmolStr::default(), name: namespace.into() };
+    snapshot.namespaces.get(&key)?.metadata.labels.get(label)
 }

@@ -4,8 +4,10 @@
 //! the Config stays as it is, and the result is that of translating everything.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
+use smol_str::SmolStr;
 
 use super::backend::{Resolved, Resolver};
 use super::endpoint::{self, Own, Slices};
@@ -20,7 +22,7 @@ const FEW: usize = 256;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Touched {
     /// EndpointSlices of some Services, by namespace and name; of none: nothing that matters.
-    Services(BTreeSet<(String, String)>),
+    Services(BTreeSet<(SmolStr, SmolStr)>),
     /// More than that.
     Everything,
 }
@@ -32,7 +34,7 @@ impl Touched {
             let Self::Services(services) = self else { return };
             match object {
                 Object::EndpointSlice(slice) if services.len() < FEW => services.extend(
-                    endpoint::service(slice).map(|name| (slice.metadata.namespace.clone(), name.to_owned())),
+                    endpoint::service(slice).map(|name| (slice.metadata.namespace.clone(), name.into())),
                 ),
                 _ => *self = Self::Everything,
             }
@@ -62,7 +64,7 @@ impl Default for Touched {
 }
 
 /// The Config of a Snapshot that differs only in EndpointSlices of `services` from the one that led to `last`.
-pub fn retranslate(snapshot: &Snapshot, last: &Config, services: &BTreeSet<(String, String)>) -> Config {
+pub fn retranslate(snapshot: &Snapshot, last: &Config, services: &BTreeSet<(SmolStr, SmolStr)>) -> Config {
     let changed: FxHashSet<(&str, &str)> = services.iter().map(|(own, name)| (&**own, &**name)).collect();
     let is_touched = |route: &L4Route| services_of(route).any(|service| changed.contains(&service));
     let routes: Vec<(&ObjectKey, &L4Route)> = snapshot
@@ -88,7 +90,10 @@ pub fn retranslate(snapshot: &Snapshot, last: &Config, services: &BTreeSet<(Stri
     for (endpoint, frontend) in &mut config.frontends {
         let Some(RouteName { kind, namespace, name }) = &frontend.route else { continue };
         if let Some(resolved) = resolved.get(&(&**kind, &**namespace, &**name)) {
-            frontend.pool = resolved.pool(endpoint.address.into());
+            let pool = resolved.pool(endpoint.address.into());
+            if pool != frontend.pool {
+                Arc::make_mut(frontend).pool = pool;
+            }
         }
     }
     config

@@ -174,7 +174,11 @@ impl Collector for Numbers {
 }
 
 fn route_labels(route: &RouteName) -> Labels<'static> {
-    vec![("kind", route.kind.clone()), ("namespace", route.namespace.clone()), ("name", route.name.clone())]
+    vec![
+        ("kind", route.kind.to_string()),
+        ("namespace", route.namespace.to_string()),
+        ("name", route.name.to_string()),
+    ]
 }
 
 fn backend_labels(number: &BackendNumber) -> Labels<'static> {

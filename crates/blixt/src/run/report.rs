@@ -48,6 +48,8 @@ pub fn report(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
+
     use blixt_core::config::{Forwarding, Frontend, Pool, Protocol};
     use blixt_core::tables::FrontendEntry;
 
@@ -62,7 +64,7 @@ mod tests {
             forwarding: Forwarding::Nat,
             pool: Pool::default(),
         };
-        let frontends = ports.iter().map(|port| (endpoint(*port), frontend.clone())).collect();
+        let frontends = ports.iter().map(|port| (endpoint(*port), Arc::new(frontend.clone()))).collect();
         Config { frontends, ..Config::default() }
     }
 

@@ -14,6 +14,7 @@ use blixt_core::manifest::{Content, Document, Problem};
 use blixt_core::snapshot::Snapshot;
 use blixt_core::translate::Touched;
 use jiff::Timestamp;
+use smol_str::{SmolStr, format_smolstr};
 
 use super::text_hash;
 
@@ -366,7 +367,7 @@ impl Store {
         };
         let metadata = object.metadata_mut();
         metadata.generation = generation;
-        metadata.creation_timestamp.get_or_insert_with(|| format!("{created:.6}"));
+        metadata.creation_timestamp.get_or_insert_with(|| settled.written(created));
         let known = Known { file, line, generation, created, text_hash };
         let moved = |before: &Known| Known { line, ..before.clone() } != known;
         if before.is_none_or(moved) {
@@ -394,7 +395,7 @@ impl Store {
             if let Some(mut object) = recall(&key) {
                 let metadata = object.metadata_mut();
                 metadata.generation = known.generation;
-                metadata.creation_timestamp.get_or_insert_with(|| format!("{created:.6}"));
+                metadata.creation_timestamp.get_or_insert_with(|| settled.written(created));
                 settled.touched.add(None, Some(&object));
                 self.snapshot_mut().insert(object);
                 return;
@@ -472,6 +473,8 @@ type SharedDocument = (Arc<str>, Vec<(ObjectKey, Known)>);
 #[derive(Default)]
 struct Settled {
     touched: Touched,
+    /// The last time that was written out: most objects share one.
+    written: Option<(Timestamp, SmolStr)>,
     records: Vec<Record>,
     /// By the address of the shared text: the items of one `List` share it.
     documents: BTreeMap<usize, SharedDocument>,
@@ -481,6 +484,14 @@ impl Settled {
     fn put(&mut self, text: Arc<str>, key: ObjectKey, known: Known) {
         let address = text.as_ptr().addr();
         self.documents.entry(address).or_insert_with(|| (text, Vec::new())).1.push((key, known));
+    }
+
+    /// A time as `creationTimestamp` has it.
+    fn written(&mut self, time: Timestamp) -> SmolStr {
+        match &self.written {
+            Some((known, text)) if *known == time => text.clone(),
+            _ => self.written.insert((time, format_smolstr!("{time:.6}"))).1.clone(),
+        }
     }
 
     fn update(self) -> Update {

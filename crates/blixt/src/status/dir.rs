@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use blixt_core::api::{Kind, ObjectKey};
 use serde_json::{Value, json};
+use smol_str::SmolStr;
 
 use super::book::Book;
 use super::gather::Summary;
@@ -176,7 +177,7 @@ fn remove_file(path: &Path) -> anyhow::Result<()> {
 
 /// The object that a file tells of.
 fn key(told: &Value) -> Option<ObjectKey> {
-    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let text = |value: &Value| value.as_str().map(SmolStr::new);
     let kind = told.get("kind")?.as_str()?;
     let kind = Kind::ALL.into_iter().find(|known| known.name() == kind)?;
     let metadata = told.get("metadata")?;
@@ -197,7 +198,7 @@ mod tests {
         };
         let of = |name: &&str| {
             let key =
-                ObjectKey { kind: Kind::GatewayClass, namespace: String::new(), name: (*name).to_owned() };
+                ObjectKey { kind: Kind::GatewayClass, namespace: SmolStr::default(), name: (*name).into() };
             (key, Status::GatewayClass(status.clone()))
         };
         names.iter().map(of).collect()

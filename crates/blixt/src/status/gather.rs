@@ -179,8 +179,8 @@ fn objects(store: &Store, book: &Book) -> Vec<ObjectView> {
 fn object(key: &ObjectKey, known: &Known, book: &Book) -> ObjectView {
     ObjectView {
         kind: key.kind.name().to_owned(),
-        namespace: key.namespace.clone(),
-        name: key.name.clone(),
+        namespace: key.namespace.to_string(),
+        name: key.name.to_string(),
         generation: known.generation,
         file: known.file.display().to_string(),
         line: known.line,
@@ -231,7 +231,7 @@ fn frontend_view(
     });
     FrontendView {
         endpoint: endpoint.to_string(),
-        listener: frontend.listener.clone(),
+        listener: frontend.listener.to_string(),
         route: frontend.route.as_ref().map(ToString::to_string),
         forwarding: format!("{:?}", frontend.forwarding),
         ring_slots: tables.frontends.get(endpoint).map_or(0, |entry| entry.slots),
