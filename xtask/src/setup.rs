@@ -20,7 +20,7 @@ use anyhow::{Result, bail};
 
 pub use machine::Compiler;
 pub use plan::Purpose;
-use plan::{Plan, plan};
+use plan::{Plan, plan, reach_root};
 
 /// What `cargo xtask setup` takes.
 #[derive(clap::Args)]
@@ -54,8 +54,10 @@ pub fn prepare(purpose: Purpose, yes: bool) -> Result<Option<Compiler>> {
     let mut agreed = yes;
     let mut done = Vec::new();
     loop {
-        let plan = plan(&probe::probe(), purpose, &ruled_out)?;
+        let machine = probe::probe();
+        let plan = plan(&machine, purpose, &ruled_out)?;
         if plan.steps.is_empty() {
+            reach_root(&machine, purpose)?;
             return Ok(plan.compiler);
         }
         if let Some(step) = plan.steps.iter().find(|step| done.contains(*step)) {

@@ -107,6 +107,14 @@ pub fn plan(machine: &Machine, purpose: Purpose, ruled_out: &BTreeSet<Way>) -> R
     Ok(Plan { compiler, steps })
 }
 
+/// Says what to do where what runs needs root, and root cannot be had.
+pub fn reach_root(machine: &Machine, purpose: Purpose) -> Result<()> {
+    if purpose >= Purpose::Demo && !machine.root && !machine.sudo {
+        bail!("`{purpose}` needs root, for network namespaces and bpf: run it as root, or install sudo");
+    }
+    Ok(())
+}
+
 /// The compiler to use: the one that the user wants, one that is there, else one that can be had.
 fn compiler(machine: &Machine, ruled_out: &BTreeSet<Way>) -> Result<Compiler> {
     if let Some(wanted) = &machine.wanted {

@@ -121,6 +121,23 @@ fn without_root_what_needs_no_root_is_done() {
 }
 
 #[test]
+fn what_runs_as_root_is_refused_in_words_where_there_is_neither_root_nor_sudo() {
+    for (root, sudo, purpose, refused) in [
+        (false, false, Purpose::Test, true),
+        (false, false, Purpose::Demo, true),
+        (false, false, Purpose::Build, false),
+        (false, true, Purpose::Test, false),
+        (true, false, Purpose::Bench, false),
+    ] {
+        let said = reach_root(&Machine { root, sudo, ..complete() }, purpose);
+        assert_eq!(said.is_err(), refused, "{purpose}: {said:?}");
+        if let Err(error) = said {
+            assert!(error.to_string().contains("run it as root, or install sudo"), "{error}");
+        }
+    }
+}
+
+#[test]
 fn a_compiler_that_the_user_names_is_used() {
     let machine = Machine { wanted: Some(Compiler::Debian), debian_compiler: true, ..complete() };
     assert_eq!(compiler_of(&machine, &[]), Some(Compiler::Debian));
