@@ -204,11 +204,11 @@ fn thousands_of_backends_and_a_storm_of_routes_are_followed() {
 fn an_address_that_is_taken_is_announced_three_times() {
     let world = World::new();
     let watcher = world.watch(&[], &["192.0.2.99", "2001:db8:2::99"]);
-    let host = watcher.now().host.clone();
+    let seen = watcher.now();
     let frames = PacketSocket::open(&world.far, "eth0").unwrap();
-    let found = announcements(&[].into(), &host.on_link, &host);
+    let found = announcements(&seen.host.on_link, &seen.links);
     assert_eq!(found.len(), 2);
-    world.near.run(|| runtime().block_on(announce(found))).unwrap();
+    world.near.run(|| runtime().block_on(announce(found.into_iter().collect()))).unwrap();
     let mut count = [0; 3];
     while let Some(frame) = frames.receive(Duration::from_millis(200)).unwrap() {
         let sender = [192, 0, 2, 99];

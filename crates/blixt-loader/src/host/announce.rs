@@ -1,11 +1,13 @@
 //! Tells the neighbours of a link that an address is here now: gratuitous ARP, unsolicited neighbour advertisements.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use blixt_core::host::{Host, Mac};
+use blixt_core::host::Mac;
+
+use super::link::Link;
 
 /// How often an address is announced, since any frame may be lost.
 const TIMES: usize = 3;
@@ -21,6 +23,8 @@ pub struct Announcement {
     pub mac: Mac,
     /// The address.
     pub address: IpAddr,
+    /// How often the device has found its link, see [`Link::carrier_ups`].
+    pub carrier_ups: u32,
 }
 
 /// An announcement could not be sent.
@@ -37,17 +41,17 @@ pub struct AnnounceError {
     pub source: io::Error,
 }
 
-/// What is to be announced: addresses that `next` owns on a link and `last` did not, or on another one.
+/// What neighbours should know, for addresses and the devices that answer for them (0: none). Whatever was not in the last
+/// answer is news to them: an address that was taken or moved, another MAC address, a link that was lost and found.
 pub fn announcements(
-    last: &BTreeMap<IpAddr, u32>,
-    next: &BTreeMap<IpAddr, u32>,
-    host: &Host,
-) -> Vec<Announcement> {
-    next.iter()
-        .filter(|(address, device)| **device != 0 && last.get(address) != Some(*device))
+    addresses: &BTreeMap<IpAddr, u32>,
+    links: &BTreeMap<u32, Link>,
+) -> BTreeSet<Announcement> {
+    addresses
+        .iter()
         .filter_map(|(address, device)| {
-            let mac = host.devices.get(device)?.mac;
-            Some(Announcement { device: *device, mac, address: *address })
+            let Link { mac, carrier_ups, .. } = *links.get(device).filter(|link| link.carrier)?;
+            Some(Announcement { device: *device, mac, address: *address, carrier_ups })
         })
         .collect()
 }
@@ -70,7 +74,7 @@ pub async fn announce(announcements: Vec<Announcement>) -> Result<(), AnnounceEr
 }
 
 fn send(announcement: &Announcement) -> Result<(), AnnounceError> {
-    let Announcement { device, mac, address } = announcement;
+    let Announcement { device, mac, address, .. } = announcement;
     let failed = |source: io::Error| AnnounceError { address: *address, device: *device, source };
     frames(*mac, *address).iter().try_for_each(|frame| transmit(*device, frame)).map_err(failed)
 }
@@ -182,15 +186,32 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_newly_held_on_a_link_is_announced() {
+    fn whatever_neighbours_do_not_know_yet_is_news() {
         let address = |last: u8| IpAddr::from([192, 0, 2, last]);
-        let device = |mac| blixt_core::host::Device { mac: Mac([mac; 6]), ..Default::default() };
-        let host = Host { devices: [(3, device(3)), (4, device(4))].into(), ..Host::default() };
-        let last = [(address(1), 3), (address(2), 3), (address(3), 0)].into();
-        let next =
-            [(address(1), 3), (address(2), 4), (address(3), 3), (address(4), 0), (address(5), 9)].into();
-        let found: Vec<(u32, IpAddr)> =
-            announcements(&last, &next, &host).iter().map(|found| (found.device, found.address)).collect();
-        assert_eq!(found, [(4, address(2)), (3, address(3))]);
+        let link = |mac: u8| Link { mac: Mac([mac; 6]), carrier: true, carrier_ups: 1, ..Link::default() };
+        let links = [(3, link(3)), (4, link(4))];
+        let addresses = [(address(1), 3), (address(2), 3), (address(3), 0), (address(4), 9)];
+        let news = |last: &BTreeSet<Announcement>, addresses: &[(IpAddr, u32)], links: &[(u32, Link)]| {
+            let next = announcements(&addresses.iter().copied().collect(), &links.iter().cloned().collect());
+            let news = next.difference(last).map(|news| (news.device, news.address)).collect::<Vec<_>>();
+            (news, next)
+        };
+        let (first, last) = news(&BTreeSet::new(), &addresses, &links);
+        assert_eq!(first, [(3, address(1)), (3, address(2))], "what is held on a link");
+        assert_eq!(news(&last, &addresses, &links).0, [], "once is enough");
+        let moved = [(address(1), 3), (address(2), 4)];
+        assert_eq!(news(&last, &moved, &links).0, [(4, address(2))], "an address that moved");
+        let other_mac = [(3, link(9)), (4, link(4))];
+        assert_eq!(news(&last, &addresses, &other_mac).0.len(), 2, "another MAC address");
+        let no_carrier = [(3, Link { carrier: false, ..link(3) })];
+        let (lost, without) = news(&last, &addresses, &no_carrier);
+        assert_eq!(lost, [], "nobody hears it");
+        assert_eq!(news(&without, &addresses, &links).0.len(), 2, "a link that came back");
+        let flap = [(3, Link { carrier_ups: 2, ..link(3) })];
+        assert_eq!(
+            news(&last, &addresses, &flap).0.len(),
+            2,
+            "a link that came back before it was looked at"
+        );
     }
 }

@@ -9,7 +9,7 @@ use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkLayerTy
 use serde::{Deserialize, Serialize};
 
 /// A device of the machine.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Link {
     /// Its index.
     pub ifindex: u32,
@@ -23,6 +23,10 @@ pub struct Link {
     pub mac: Mac,
     /// It is set up.
     pub up: bool,
+    /// There is somebody at the other end of its wire, or it has none.
+    pub carrier: bool,
+    /// How often that became so; older kernels do not count.
+    pub carrier_ups: u32,
     /// Its frames begin with an Ethernet header.
     pub ethernet: bool,
     /// Neighbours on it are found by ARP and NDP.
@@ -36,12 +40,13 @@ pub struct Link {
 }
 
 /// What a device is.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LinkKind {
     /// The loopback device.
     Loopback,
     /// A network card, or what a hypervisor shows as one.
+    #[default]
     Physical,
     /// One end of a wire between namespaces.
     Veth,
@@ -104,20 +109,16 @@ pub(super) fn link(message: &LinkMessage) -> Option<Link> {
     let header = &message.header;
     let mut link = Link {
         ifindex: header.index,
-        name: String::new(),
-        kind: LinkKind::Physical,
-        mtu: 0,
-        mac: Mac::default(),
         up: header.flags.contains(LinkFlags::Up),
+        carrier: header.flags.contains(LinkFlags::LowerUp),
         ethernet: header.link_layer_type == LinkLayerType::Ether,
         arp: !header.flags.intersects(LinkFlags::Noarp | LinkFlags::Loopback),
-        master: None,
-        xdp_target: false,
-        xdp_sender: false,
+        ..Link::default()
     };
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::CarrierUpCount(count) => link.carrier_ups = *count,
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::Address(bytes) => {
                 link.mac = Mac(bytes.as_slice().try_into().unwrap_or_default());
@@ -194,13 +195,8 @@ mod tests {
                 name: name.to_owned(),
                 ethernet: kind != other("wireguard"),
                 kind,
-                mtu: 1500,
-                mac: Mac([2; 6]),
-                up: true,
-                arp: true,
                 master,
-                xdp_target: false,
-                xdp_sender: false,
+                ..Link::default()
             };
             (ifindex, link)
         })

@@ -3,7 +3,7 @@
 //! Levels, not edges: events mark what is stale, [`Balancer::converge`] does what there is to do, and whatever
 //! failed stays stale until it works.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use blixt_core::snapshot::Machine;
 use blixt_core::tables::{Op, Tables};
 use blixt_core::translate::{Note, Report, Touched, Translation, retranslate, translate};
 use blixt_loader::host::{
-    Interest, Listening, Observation, Watcher, announce, announcements, listening_sockets,
+    Announcement, Interest, Listening, Observation, Watcher, announce, announcements, listening_sockets,
 };
 use blixt_loader::{Counters, Dataplane, release_memory};
 use tokio::sync::mpsc;
@@ -65,6 +65,8 @@ pub struct Balancer {
     status_dir: Option<StatusDir>,
     assigned_file: PathBuf,
     listening: Listening,
+    /// What neighbours were told.
+    announced: BTreeSet<Announcement>,
     /// Why no interface carries the program.
     pub(crate) unhooked: Option<String>,
     stale: Stale,
@@ -156,6 +158,7 @@ impl Balancer {
             status_dir,
             assigned_file: runtime_dir.assigned(),
             listening: Listening::default(),
+            announced: BTreeSet::new(),
             unhooked: None,
             stale: Stale { objects: Touched::Everything, tables: true, devices: true, retry: false },
             compiled: None,
@@ -433,15 +436,7 @@ impl Balancer {
             self.make_report();
             return;
         }
-        let announcements =
-            announcements(&self.tables.addresses, &compilation.tables.addresses, &observation.host);
-        if !announcements.is_empty() {
-            tokio::spawn(async move {
-                if let Err(error) = announce(announcements).await {
-                    tracing::warn!(%error, "cannot announce an address");
-                }
-            });
-        }
+        self.announce(&compilation.tables.addresses, observation);
         // A removed local backend takes the egress programs along, an added one wants them.
         self.stale.devices |= needs_egress(&self.tables) != needs_egress(&compilation.tables);
         compilation.tables.forget_slots();
@@ -461,6 +456,21 @@ impl Balancer {
                 "applied"
             );
         }
+    }
+
+    /// Tells neighbours where the addresses are, as far as it is news to them; after a start it may all be.
+    fn announce(&mut self, addresses: &BTreeMap<IpAddr, u32>, observation: &Observation) {
+        let announcements = announcements(addresses, &observation.links);
+        let news: Vec<_> = announcements.difference(&self.announced).cloned().collect();
+        self.announced = announcements;
+        if news.is_empty() {
+            return;
+        }
+        tokio::spawn(async move {
+            if let Err(error) = announce(news).await {
+                tracing::warn!(%error, "cannot announce an address");
+            }
+        });
     }
 
     /// Without an interface nothing is served, whatever the maps hold.

@@ -1,6 +1,7 @@
 //! Neighbours, devices and routes that come, go and change; addresses on the link.
 
 use std::net::IpAddr;
+use std::thread;
 use std::time::Duration;
 
 use blixt_lab::{Busy, Family, Lab, Machine, PacketSocket, Protocol, XdpPass, address, tally};
@@ -12,6 +13,7 @@ use crate::world::{Hook, World, at, until, vip};
 
 on_both_hooks!(
     an_owned_address_on_the_link_is_answered_for_and_announced,
+    an_owned_address_is_announced_anew_when_its_device_changes,
     a_backend_that_changes_its_mac_address_is_found_again,
     a_device_that_is_removed_and_made_anew_is_used_again,
     an_interface_that_goes_down_and_up_is_used_again,
@@ -19,6 +21,9 @@ on_both_hooks!(
     a_device_that_appears_later_is_used_too,
     a_client_that_changes_its_mac_address_gets_its_answers,
 );
+
+/// Longer than announcements are repeated.
+const ANNOUNCED: Duration = Duration::from_millis(2500);
 
 /// A host number in the client's network that nobody has.
 const FREE: u8 = 100;
@@ -47,6 +52,51 @@ fn an_owned_address_on_the_link_is_answered_for_and_announced(hook: Hook) {
         let _ = world.lab.client.ip("neigh flush dev eth0");
         tally(&world.lab.client, Protocol::Udp, at(free[0], PORT), 1).answered() == 0
     });
+}
+
+fn an_owned_address_is_announced_anew_when_its_device_changes(hook: Hook) {
+    let mut manifests = Manifests::usual();
+    let free = Family::ALL.map(|family| address(family, 0, FREE));
+    manifests.gateways[0].addresses = free.to_vec();
+    let mut world = World::with(hook, manifests);
+    let balancer = world.lab.balancer.clone();
+    let device = Lab::device(0);
+    let ipv6 = format!("addr replace {}/64 dev {device} nodad", address(Family::V6, 0, Lab::BALANCER));
+    // What is announced from here on, with the MAC address that it has then.
+    let assert_announced = |world: &World, why: &str, event: &dyn Fn()| {
+        thread::sleep(ANNOUNCED);
+        event();
+        // A socket of a device that was down is of no use; what it missed is repeated.
+        let socket = PacketSocket::open(&world.lab.client, "eth0").unwrap();
+        let mac = balancer.mac(&device).unwrap();
+        for address in free {
+            let announced = socket
+                .receive_if(WAIT, |frame| announces(frame, address) && frame.get(6..12) == Some(&mac))
+                .unwrap();
+            assert!(announced.is_some(), "{address} was not announced: {why}");
+            assert_eq!(tally(&world.lab.client, Protocol::Tcp, at(address, PORT), 5).answered(), 5, "{why}");
+        }
+    };
+    assert_announced(&world, "another MAC address", &|| {
+        balancer.ip(&format!("link set {device} address 02:00:00:00:ba:01")).unwrap();
+    });
+    assert_announced(&world, "the link was lost", &|| {
+        world.lab.client.ip("link set eth0 down").unwrap();
+        let ipv6 = format!("addr replace {}/64 dev eth0 nodad", address(Family::V6, 0, Lab::OTHER));
+        world.lab.client.ip(&format!("link set eth0 up\n{ipv6}")).unwrap();
+    });
+    assert_announced(&world, "the device was down", &|| {
+        balancer.ip(&format!("link set {device} down\nlink set {device} up\n{ipv6}")).unwrap();
+    });
+    // Nobody could see what changed while it was away.
+    world.process().kill().unwrap();
+    balancer.ip(&format!("link set {device} address 02:00:00:00:ba:02")).unwrap();
+    let socket = PacketSocket::open(&world.lab.client, "eth0").unwrap();
+    world.start();
+    for address in free {
+        let announced = socket.receive_if(WAIT, |frame| announces(frame, address)).unwrap();
+        assert!(announced.is_some(), "{address} was not announced by the next process");
+    }
 }
 
 fn a_backend_that_changes_its_mac_address_is_found_again(hook: Hook) {
