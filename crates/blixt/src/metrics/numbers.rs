@@ -247,32 +247,62 @@ impl EncodeLabelSet for LabelSlice<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use blixt_core::config::Protocol;
     use blixt_packet::abi::Traffic;
 
     #[test]
     fn what_was_counted_is_written_with_its_labels() {
         let route = RouteName { kind: "TCPRoute".into(), namespace: "default".into(), name: "we\"b".into() };
+        let backend = Endpoint { address: "10.0.0.9".parse().unwrap(), port: 8080, protocol: Protocol::Tcp };
+        // No two are alike, so that none can stand for another.
         let numbers = Numbers {
             generation: 7,
+            ready: true,
+            applied: 8,
+            apply_failures: 9,
+            apply_seconds: 0.25,
+            objects: BTreeMap::from([("Gateway".into(), 10)]),
+            problems: 11,
+            frontends: 12,
+            hooks: BTreeMap::from([("tc".into(), 13)]),
             routes: vec![RouteNumber {
-                route,
+                route: route.clone(),
                 counters: RouteCounters {
                     requests: Traffic { packets: 3, bytes: 180 },
+                    replies: Traffic { packets: 2, bytes: 140 },
                     connections: 1,
-                    ..RouteCounters::default()
+                    refused: 5,
                 },
             }],
-            drops: BTreeMap::from([(DropReason::Refused, 2)]),
-            ..Numbers::default()
+            backends: vec![BackendNumber { route, backend, connections: 6 }],
+            drops: BTreeMap::from([(DropReason::Refused, 4)]),
         };
         let text = numbers.encode().unwrap();
-        for line in [
-            "blixt_config_generation 7",
-            r#"blixt_route_connections_total{kind="TCPRoute",namespace="default",name="we\"b"} 1"#,
-            r#"blixt_route_bytes_total{kind="TCPRoute",namespace="default",name="we\"b",direction="request"} 180"#,
-            r#"blixt_dropped_packets_total{reason="refused"} 2"#,
-        ] {
-            assert!(text.lines().any(|written| written == line), "{line}\n{text}");
-        }
+        let name = r#"kind="TCPRoute",namespace="default",name="we\"b""#;
+        let expected = format!(
+            r#"blixt_build_info{{version="{}"}} 1
+blixt_ready 1
+blixt_config_generation 7
+blixt_frontends 12
+blixt_problems 11
+blixt_objects{{kind="Gateway"}} 10
+blixt_hooks{{hook="tc"}} 13
+blixt_last_apply_seconds 0.25
+blixt_applies_total 8
+blixt_apply_failures_total 9
+blixt_route_connections_total{{{name}}} 1
+blixt_route_refused_total{{{name}}} 5
+blixt_route_packets_total{{{name},direction="request"}} 3
+blixt_route_packets_total{{{name},direction="reply"}} 2
+blixt_route_bytes_total{{{name},direction="request"}} 180
+blixt_route_bytes_total{{{name},direction="reply"}} 140
+blixt_backend_connections_total{{{name},backend="10.0.0.9:8080/tcp"}} 6
+blixt_dropped_packets_total{{reason="refused"}} 4
+"#,
+            env!("CARGO_PKG_VERSION")
+        );
+        let written: String =
+            text.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect();
+        assert_eq!(written, expected);
     }
 }
