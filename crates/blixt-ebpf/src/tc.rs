@@ -2,8 +2,8 @@
 
 use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
 use aya_ebpf::helpers::generated::{
-    bpf_csum_diff, bpf_l4_csum_replace, bpf_probe_read_kernel, bpf_skb_adjust_room, bpf_skb_change_tail,
-    bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_vlan_pop, bpf_skb_vlan_push,
+    bpf_csum_diff, bpf_csum_update, bpf_l4_csum_replace, bpf_probe_read_kernel, bpf_skb_adjust_room,
+    bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_vlan_pop, bpf_skb_vlan_push,
 };
 use blixt_packet::DropReason;
 use blixt_packet::abi::Link;
@@ -210,6 +210,12 @@ impl Packet for Skb {
         header: Delta,
         zero_is_none: bool,
     ) -> Result<(), DropReason> {
+        if zero_is_none && self.read(at)? == [0; 2] {
+            self.shift_sum(header);
+            return Ok(());
+        }
+        // In a packet that is summed up the first call takes what the addresses change off the sum, although the sum of IPv6's header
+        // changes by as much: `shift_sum` has added that. (The flag `BPF_F_IPV6` says so too, but not to Linux before 6.16.)
         let none = if zero_is_none { BPF_F_MARK_MANGLED_0 as u64 } else { 0 };
         // SAFETY: the context is the program's own; with size 0 and nothing old the new value is a difference.
         let failed = unsafe {
@@ -221,6 +227,12 @@ impl Packet for Skb {
             return Err(DropReason::Internal);
         }
         Ok(())
+    }
+
+    #[inline(always)]
+    fn shift_sum(&mut self, change: Delta) {
+        // SAFETY: the context is the program's own. It fails where the kernel has no such sum: then none is false.
+        let _ = unsafe { bpf_csum_update(self.skb, change.wide()) };
     }
 
     #[inline(always)]

@@ -200,9 +200,15 @@ impl Address for V6 {
         destination: Self,
         routed: bool,
     ) -> Result<(), DropReason> {
+        let key = &headers.key;
+        let mut change = key.destination.replaced(destination, key.source.replaced(source, Delta::default()));
         if routed {
-            pkt.write(headers.network + 7, [headers.hops.wrapping_sub(1)])?;
+            let left = headers.hops.wrapping_sub(1);
+            pkt.write(headers.network + 7, [left])?;
+            let word = |hops| u16::from_ne_bytes([0, hops]) as u32;
+            change = change.replace(word(headers.hops), word(left));
         }
+        pkt.shift_sum(change);
         let [s0, s1, s2, s3] = source.0;
         let [d0, d1, d2, d3] = destination.0;
         pkt.write_words(headers.network + 8, [s0, s1, s2, s3, d0, d1, d2, d3])

@@ -106,6 +106,10 @@ pub trait Packet {
         self.write(at, sum.to_ne_bytes())
     }
 
+    /// Bytes behind the MAC header changed for which no checksum in the packet makes up: where the kernel has a sum of the whole
+    /// packet (`CHECKSUM_COMPLETE`), it must follow. IPv4's header, with its own checksum, always makes up for itself.
+    fn shift_sum(&mut self, _change: Delta) {}
+
     /// Makes room of `bytes` bytes between the MAC header, which ends at `network` and stays as it is, and what follows
     /// it. What the room holds is undefined.
     fn grow(&mut self, network: usize, bytes: usize) -> Result<(), DropReason>;

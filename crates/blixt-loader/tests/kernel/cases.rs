@@ -2,8 +2,10 @@
 
 mod differential;
 mod program;
+mod summed;
 
 use blixt_cases::{Case, Hook, Step, cases};
+use blixt_packet::Verdict;
 
 use program::Programs;
 
@@ -41,6 +43,38 @@ fn xdp_leaves_everything_to_tc_where_nothing_that_it_sends_back_arrives() {
             }
         }
         assert!(frames > 0);
+    });
+}
+
+#[test]
+fn the_sum_that_a_network_card_made_of_a_packet_stays_true() {
+    let cases: Vec<Case> = cases().into_iter().filter(|case| case.hooks.contains(&Hook::Tc)).collect();
+    Programs::run(Hook::Tc, |programs| {
+        let mut failures = Vec::new();
+        for case in &cases {
+            programs.begin(&case.tables);
+            for (index, step) in case.steps.iter().enumerate() {
+                match step {
+                    // An answer leaves by the device that the packet came by, where nobody looks at the sum.
+                    Step::Frame { given, verdict: Verdict::Answer(_) | Verdict::Drop(_), .. } => {
+                        programs.show(given);
+                    }
+                    Step::Frame { given, .. } => {
+                        if let Err(error) = programs.show_summed(given) {
+                            failures.push(format!("{}, step {index}: {error}", case.name));
+                        }
+                    }
+                    Step::Change(ops) => programs.apply(ops),
+                    Step::Wait(_) => {}
+                }
+            }
+        }
+        assert!(
+            failures.is_empty(),
+            "{} false sums (a kernel before Linux 6.16 cannot tell):\n{}",
+            failures.len(),
+            failures.join("\n")
+        );
     });
 }
 

@@ -1,6 +1,8 @@
 //! The programs of a data plane, run on single frames (`BPF_PROG_TEST_RUN`) on a machine of their own.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use aya::TestRunResult;
@@ -13,6 +15,7 @@ use blixt_core::tables::{Op, Tables};
 use blixt_loader::{Capacity, Dataplane, Options};
 use blixt_packet::{DropReason, Verdict};
 
+use super::summed::run_summed;
 use crate::world::{World, options};
 
 /// What the kernel made of a frame.
@@ -99,9 +102,22 @@ impl Programs {
         Seen { action, reason: counted.first().copied(), frame: out }
     }
 
+    /// Lets the TC program see a frame that a network card has summed up. An error if the sum is not true afterwards.
+    pub fn show_summed(&mut self, given: &Given) -> io::Result<()> {
+        let (name, ifindex) = match given.place {
+            Place::Enters(ifindex) => ("blixt_ingress", ifindex),
+            Place::Leaves(ifindex) => ("blixt_egress", ifindex),
+        };
+        let program = self.classifier(name).fd().unwrap();
+        run_summed(program.as_fd(), &given.frame, &skb_context(ifindex, given.segment))
+    }
+
+    fn classifier(&mut self, name: &str) -> &SchedClassifier {
+        self.dataplane.programs().unwrap().program(name).unwrap().try_into().unwrap()
+    }
+
     fn run_tc(&mut self, name: &str, ifindex: u32, frame: &[u8], segment: u32) -> (i32, Vec<u8>) {
-        let program: &SchedClassifier =
-            self.dataplane.programs().unwrap().program(name).unwrap().try_into().unwrap();
+        let program = self.classifier(name);
         run(program, frame, &skb_context(ifindex, segment))
     }
 
