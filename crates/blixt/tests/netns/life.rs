@@ -1,6 +1,8 @@
 //! The process dies, ends, starts again: what the kernel goes on doing, and what is left.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -126,7 +128,12 @@ fn running(world: &mut World) -> BTreeSet<u32> {
     assert!(!held.is_empty() && held.iter().all(|id| listed.contains_key(id)), "{held:?} of {listed:?}");
     assert!(!world.pins().is_empty(), "nothing is pinned while blixt runs");
     assert_eq!(world.dial(Protocol::Tcp, Family::V4, 5).answered(), 5);
+    until("the kernel keeps the neighbours", || ip(world, &["neigh"]).contains("managed"));
     held
+}
+
+fn ip(world: &World, arguments: &[&str]) -> String {
+    world.lab.balancer.output(Command::new("ip").args(arguments)).unwrap()
 }
 
 fn assert_no_trace(world: &World, held: &BTreeSet<u32>) {
@@ -136,7 +143,13 @@ fn assert_no_trace(world: &World, held: &BTreeSet<u32>) {
         let left = programs().unwrap();
         held.iter().all(|id| !left.contains_key(id))
     });
-    let links = world.lab.balancer.output(std::process::Command::new("ip").args(["-d", "link"])).unwrap();
+    let links = ip(world, &["-d", "link"]);
     assert!(!links.contains("xdp"), "{links}");
+    let neighbours = ip(world, &["neigh"]);
+    assert!(!neighbours.contains("managed"), "the kernel keeps neighbours for nobody:\n{neighbours}");
+    let instance = format!("{}-", world.lab.balancer.namespace().inode());
+    let files = fs::read_dir("/run/blixt").into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let left: Vec<_> = files.filter(|name| name.to_string_lossy().starts_with(&instance)).collect();
+    assert!(left.is_empty(), "left in /run/blixt: {left:?}");
     assert_eq!(world.dial(Protocol::Tcp, Family::V4, 2).answered(), 0, "somebody still balances");
 }
