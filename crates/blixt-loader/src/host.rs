@@ -50,6 +50,9 @@ pub struct Observation {
     pub links: BTreeMap<u32, Link>,
     /// The machine's own address of each family: what it would reach the world from, else its first global one.
     pub primary: Vec<IpAddr>,
+    /// Addresses that Gateways hold on links of devices that are not hooked: neighbours there get no answer. With one of
+    /// these devices.
+    pub unanswered: BTreeMap<IpAddr, u32>,
     /// The number of the last [`Interest`] that it covers, see [`Watcher::follow`].
     pub followed: u64,
 }

@@ -12,6 +12,7 @@ use blixt_lab::{Machine, Offload, PacketSocket, XdpPass};
 use blixt_loader::host::{
     Interest, LinkKind, Observation, Watcher, announce, announcements, listening_sockets, release_neighbours,
 };
+use globset::{Glob, GlobSet};
 
 /// A busy machine must not turn a test red; what is measured here takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -147,6 +148,25 @@ fn an_owned_address_belongs_to_the_link_of_its_subnet() {
 }
 
 #[test]
+fn an_owned_address_belongs_to_a_device_that_is_hooked_if_there_is_one() {
+    let world = World::new();
+    world.near.wire("eth1", &world.far, "eth1", 1500).unwrap();
+    world.far.ip("link set eth1 up").unwrap();
+    // A smaller subnet, but nobody there would get an answer.
+    world
+        .near
+        .ip("addr add 192.0.2.65/26 dev eth1\naddr add 203.0.113.1/24 dev eth1\nlink set eth1 up")
+        .unwrap();
+    let seen = world.watch_on("eth0", &[], &["192.0.2.99", "203.0.113.99", "10.99.0.1"]).now();
+    let index = |name: &str| seen.links.values().find(|link| link.name == name).unwrap().ifindex;
+    assert_eq!(seen.host.on_link, [(address("192.0.2.99"), index("eth0"))].into());
+    assert_eq!(seen.unanswered, [(address("203.0.113.99"), index("eth1"))].into());
+    let seen = world.watch(&[], &["192.0.2.99", "203.0.113.99"]).now();
+    let both = ["192.0.2.99", "203.0.113.99"].map(|text| (address(text), index("eth1")));
+    assert_eq!((&seen.host.on_link, &seen.unanswered), (&both.into(), &[].into()));
+}
+
+#[test]
 fn the_primary_address_is_that_of_the_default_route_or_the_first_global_one() {
     let world = World::new();
     world.near.wire("eth1", &world.far, "eth1", 1500).unwrap();
@@ -273,7 +293,13 @@ impl World {
     }
 
     fn watch(&self, backends: &[&str], addresses: &[&str]) -> Watch {
-        let watcher = self.near.run(|| Watcher::start("near")).unwrap();
+        self.watch_on("*", backends, addresses)
+    }
+
+    /// Where only devices of this name are hooked.
+    fn watch_on(&self, interfaces: &str, backends: &[&str], addresses: &[&str]) -> Watch {
+        let interfaces = GlobSet::new([Glob::new(interfaces).unwrap()]).unwrap();
+        let watcher = self.near.run(|| Watcher::start("near", &interfaces)).unwrap();
         let watch = Watch { watcher };
         watch.follow(backends, addresses);
         watch

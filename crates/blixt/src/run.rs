@@ -116,7 +116,7 @@ async fn follow(settings: Settings) -> anyhow::Result<Exit> {
         tokio::spawn(metrics::serve(TcpListener::from_std(listener)?, sources));
     }
 
-    let machine = host::Watcher::start(&settings.node_name)?;
+    let machine = host::Watcher::start(&settings.node_name, &settings.interfaces)?;
     let mut observations = machine.observations();
     let source = Source::open(&settings.files, &runtime_dir.memory())?;
     let (told, mut statuses_told) = mpsc::channel(1);

@@ -5,11 +5,12 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use blixt_core::host::{Device, Host, Path};
+use globset::GlobSet;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
 use netlink_packet_route::link::LinkMessage;
 
-use super::link::{Link, LinkKind, link};
+use super::link::{Link, LinkKind, hooked, link};
 use super::neighbour::{Neighbour, NeighbourKey};
 use super::netlink::Asker;
 use super::{HostError, Interest, Observation, neighbour, xdp};
@@ -96,16 +97,20 @@ impl Facts {
         &self,
         node: &str,
         interest: &Interest,
+        interfaces: &GlobSet,
         followed: u64,
         now: Instant,
     ) -> Observation {
         let addresses: BTreeSet<IpAddr> = self.addresses.iter().map(|local| local.address).collect();
-        let on_link = interest
-            .addresses
-            .iter()
-            .filter(|address| !addresses.contains(address))
-            .filter_map(|address| Some((*address, self.on_link(*address)?)))
-            .collect();
+        let hooked: BTreeSet<u32> = hooked(&self.links, interfaces).into_iter().collect();
+        let (mut on_link, mut unanswered) = (BTreeMap::new(), BTreeMap::new());
+        for address in interest.addresses.difference(&addresses) {
+            if let Some(device) = self.on_link(*address, |device| hooked.contains(&device)) {
+                on_link.insert(*address, device);
+            } else if let Some(device) = self.on_link(*address, |_| true) {
+                unanswered.insert(*address, device);
+            }
+        }
         let devices = self
             .links
             .values()
@@ -128,13 +133,14 @@ impl Facts {
             on_link,
             neighbours,
         };
-        Observation { host, links: self.links.clone(), primary: self.primary(), followed }
+        Observation { host, links: self.links.clone(), primary: self.primary(), unanswered, followed }
     }
 
-    /// The device with the smallest subnet that holds the address, where neighbours ask for it.
-    fn on_link(&self, address: IpAddr) -> Option<u32> {
+    /// Of some devices the one with the smallest subnet that holds the address, where neighbours ask for it.
+    fn on_link(&self, address: IpAddr, is_meant: impl Fn(u32) -> bool) -> Option<u32> {
         self.addresses
             .iter()
+            .filter(|local| is_meant(local.device))
             .filter(|local| contains(local, address))
             .filter(|local| {
                 self.links.get(&local.device).is_some_and(|link| link.up && link.arp && link.ethernet)

@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use globset::GlobSet;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::constants::NETLINK_ROUTE;
 use tokio::sync::watch;
@@ -35,6 +36,7 @@ const REST: u32 = 4;
 /// The thread's state.
 pub(super) struct Follower {
     node: String,
+    interfaces: GlobSet,
     wanted: Arc<Mutex<Wanted>>,
     wake: UnixStream,
     observations: watch::Sender<Arc<Observation>>,
@@ -65,6 +67,7 @@ impl Follower {
     /// With the first look at the machine.
     pub(super) fn new(
         node: String,
+        interfaces: GlobSet,
         wanted: Arc<Mutex<Wanted>>,
         wake: UnixStream,
         observations: watch::Sender<Arc<Observation>>,
@@ -72,6 +75,7 @@ impl Follower {
         let now = Instant::now();
         let mut follower = Self {
             node,
+            interfaces,
             wanted,
             wake,
             observations,
@@ -199,7 +203,8 @@ impl Follower {
             // Half of an answer would lead nowhere.
             return;
         }
-        let observation = self.facts.observation(&self.node, &self.interest, self.followed, Instant::now());
+        let Self { facts, node, interest, interfaces, followed, .. } = self;
+        let observation = facts.observation(node, interest, interfaces, *followed, Instant::now());
         self.observations.send_if_modified(|last| {
             let changed = **last != observation;
             if changed {

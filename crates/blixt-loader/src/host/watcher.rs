@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use globset::GlobSet;
 use tokio::sync::watch;
 
 use super::follow::Follower;
@@ -30,12 +31,13 @@ pub(super) struct Wanted {
 }
 
 impl Watcher {
-    /// Looks at the whole machine once, then follows it. `node` is the name that EndpointSlices know it by.
-    pub fn start(node: &str) -> Result<Self, HostError> {
+    /// Looks at the whole machine once, then follows it. `node` is the name that EndpointSlices know it by, `interfaces`
+    /// matches the devices that are [`hooked`](super::hooked).
+    pub fn start(node: &str, interfaces: &GlobSet) -> Result<Self, HostError> {
         let (waker, wake) = wires().map_err(|source| HostError::Thread { source })?;
         let wanted = Arc::new(Mutex::new(Wanted::default()));
         let (sender, observations) = watch::channel(Arc::default());
-        let follower = Follower::new(node.to_owned(), Arc::clone(&wanted), wake, sender)?;
+        let follower = Follower::new(node.to_owned(), interfaces.clone(), Arc::clone(&wanted), wake, sender)?;
         let thread = thread::Builder::new()
             .name("netlink".to_owned())
             .spawn(move || follower.run())

@@ -508,12 +508,21 @@ impl Balancer {
             &self.compile_problems,
             self.progress.error.as_deref(),
             self.unhooked.as_deref(),
+            &self.unanswered(),
             &self.listening,
         );
         if self.report.as_deref() != Some(&report) {
             self.report = Some(Arc::new(report));
             self.mark_statuses();
         }
+    }
+
+    /// The devices that [`Observation::unanswered`] means, by name.
+    fn unanswered(&self) -> BTreeMap<IpAddr, String> {
+        let Some(observation) = &self.observation else { return BTreeMap::new() };
+        let device = |ifindex: &u32| observation.links.get(ifindex).map(|link| link.name.clone());
+        let named = observation.unanswered.iter();
+        named.filter_map(|(address, ifindex)| Some((*address, device(ifindex)?))).collect()
     }
 
     fn look_for_listeners(&mut self) {

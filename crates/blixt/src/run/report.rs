@@ -1,6 +1,7 @@
 //! What the data plane made of a Config, for the statuses. Pure.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use blixt_core::compile::Problem;
 use blixt_core::config::{Config, Endpoint};
@@ -15,6 +16,7 @@ pub fn report(
     problems: &[Problem],
     apply_error: Option<&str>,
     unhooked: Option<&str>,
+    unanswered: &BTreeMap<IpAddr, String>,
     listening: &Listening,
 ) -> Report {
     let mut by_frontend: BTreeMap<&Endpoint, Vec<&Problem>> = BTreeMap::new();
@@ -38,6 +40,13 @@ pub fn report(
             warnings.push(format!(
                 "a process of this machine listens on {endpoint} too and gets no connection from outside any more; \
                  stop it, or give the listener another port"
+            ));
+        }
+        if let Some(device) = unanswered.get(&endpoint.address) {
+            warnings.push(format!(
+                "clients on the link of {device} cannot find {}: ARP and NDP are answered on interfaces that carry blixt; \
+                 let `--interface` match {device} too",
+                endpoint.address
             ));
         }
         Some((*endpoint, FrontendReport { error, warnings }))
@@ -76,22 +85,54 @@ mod tests {
 
     #[test]
     fn a_frontend_that_is_not_written_yet_is_not_reported() {
-        let report = report(&config(&[80, 81]), &tables(&[80]), &[], None, None, &Listening::default());
+        let report = report(
+            &config(&[80, 81]),
+            &tables(&[80]),
+            &[],
+            None,
+            None,
+            &BTreeMap::new(),
+            &Listening::default(),
+        );
         assert_eq!(report.frontends, BTreeMap::from([(endpoint(80), FrontendReport::default())]));
     }
 
     #[test]
     fn a_frontend_that_cannot_be_written_says_why() {
-        let report =
-            report(&config(&[80, 81]), &tables(&[80]), &[], Some("map full"), None, &Listening::default());
+        let report = report(
+            &config(&[80, 81]),
+            &tables(&[80]),
+            &[],
+            Some("map full"),
+            None,
+            &BTreeMap::new(),
+            &Listening::default(),
+        );
         assert_eq!(report.frontends[&endpoint(80)].error, None);
         assert_eq!(report.frontends[&endpoint(81)].error.as_deref(), Some("map full"));
     }
 
     #[test]
-    fn without_a_hooked_interface_no_frontend_takes_connections() {
+    fn an_address_on_the_link_of_a_device_that_is_not_hooked_is_a_warning() {
+        let unanswered = BTreeMap::from([([10, 0, 0, 1].into(), "eth1".to_owned())]);
         let report =
-            report(&config(&[80]), &tables(&[80]), &[], None, Some("no interface"), &Listening::default());
+            report(&config(&[80]), &tables(&[80]), &[], None, None, &unanswered, &Listening::default());
+        let FrontendReport { error, warnings } = &report.frontends[&endpoint(80)];
+        assert_eq!(*error, None);
+        assert!(warnings[0].contains("let `--interface` match eth1 too"), "{warnings:?}");
+    }
+
+    #[test]
+    fn without_a_hooked_interface_no_frontend_takes_connections() {
+        let report = report(
+            &config(&[80]),
+            &tables(&[80]),
+            &[],
+            None,
+            Some("no interface"),
+            &BTreeMap::new(),
+            &Listening::default(),
+        );
         assert_eq!(report.frontends[&endpoint(80)].error.as_deref(), Some("no interface"));
     }
 
@@ -102,7 +143,15 @@ mod tests {
             listener: "default/web/http".into(),
             backend: endpoint(8080),
         };
-        let report = report(&config(&[80]), &tables(&[80]), &[problem], None, None, &Listening::default());
+        let report = report(
+            &config(&[80]),
+            &tables(&[80]),
+            &[problem],
+            None,
+            None,
+            &BTreeMap::new(),
+            &Listening::default(),
+        );
         let report = &report.frontends[&endpoint(80)];
         assert_eq!(report.error, None);
         assert!(
