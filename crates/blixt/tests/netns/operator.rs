@@ -63,23 +63,19 @@ fn nothing_but_the_metrics_listens_and_that_on_loopback() {
 
 #[test]
 fn an_address_that_is_taken_or_reachable_from_elsewhere_is_refused_with_the_next_step() {
-    let world = World::idle(Hook::Tc, Manifests::usual());
-    let directory = world.directory();
-    let run = |listen: &str| {
-        let output = world.blixt(&["run", "-f", directory.to_str().unwrap(), "--listen", listen]);
-        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
-    };
+    let mut world = World::idle(Hook::Tc, Manifests::usual());
     let _other = world.lab.balancer.run(|| std::net::TcpListener::bind(METRICS)).unwrap();
-    let (code, words) = run(METRICS);
-    assert!(
-        code == Some(1) && words.contains(METRICS) && words.contains("choose another with --listen"),
-        "{words}"
-    );
-    for elsewhere in ["0.0.0.0:9641", "10.0.0.1:9641", "[::]:9641", "[fd00::1]:9641"] {
-        let (code, words) = run(elsewhere);
-        assert!(code == Some(2) && words.contains("is not a loopback address"), "{elsewhere}: {words}");
+    let elsewhere = ["0.0.0.0:9641", "10.0.0.1:9641", "[::]:9641", "[fd00::1]:9641"];
+    let refused = elsewhere.map(|address| (address, 2, "is not a loopback address"));
+    for (address, code, expected) in [(METRICS, 1, "choose another with --listen")].into_iter().chain(refused)
+    {
+        let said = world.log().len();
+        world.launch(Command::new(BLIXT), &["--listen", address]);
+        assert_eq!(world.wait_for_the_end(), Some(code), "--listen {address}");
+        let words = world.log().split_off(said);
+        assert!(words.contains(expected), "--listen {address}: {words}");
+        assert_eq!(world.pins(), [].into(), "left behind");
     }
-    assert_eq!(world.pins(), [].into(), "left behind");
 }
 
 #[test]
