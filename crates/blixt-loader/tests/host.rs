@@ -91,6 +91,24 @@ fn neighbours_that_nobody_needs_are_released() {
 }
 
 #[test]
+fn the_kernels_table_of_neighbours_is_not_filled_by_backends() {
+    let world = World::new();
+    world.near.ip("addr add 10.200.0.1/16 dev eth0").unwrap();
+    let backends: Vec<String> =
+        (0..700).map(|number| format!("10.200.{}.{}", 1 + number / 250, 1 + number % 250)).collect();
+    let backends: Vec<&str> = backends.iter().map(String::as_str).chain(["2001:db8:2::2"]).collect();
+    let watcher = world.watch(&backends, &[]);
+    watcher.until("every path is found", |seen| seen.host.paths.len() == backends.len());
+    let kept = || world.neighbours().lines().filter(|line| line.contains("managed")).count();
+    // Half of the usual 1024, and the one of the other family.
+    eventually("as many as there is room for are kept", || kept() >= 513);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(kept(), 513);
+    // It is far from full for everybody else.
+    assert_eq!(world.near.run(release_neighbours).unwrap(), 513);
+}
+
+#[test]
 fn a_neighbour_that_somebody_fixed_is_left_as_it_is() {
     let world = World::new();
     world.near.ip("neigh add 192.0.2.2 dev eth0 lladdr 02:00:00:00:00:77 nud permanent").unwrap();

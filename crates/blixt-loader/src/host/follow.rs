@@ -49,6 +49,7 @@ pub(super) struct Follower {
     followed: u64,
     stale: Stale,
     asked: HashMap<NeighbourKey, Instant>,
+    room: neighbour::Room,
     last_pass: Instant,
     paths_not_before: Instant,
 }
@@ -88,6 +89,7 @@ impl Follower {
             followed: 0,
             stale: ALL,
             asked: HashMap::new(),
+            room: neighbour::Room::of_kernel(),
             last_pass: now,
             paths_not_before: now,
         };
@@ -163,7 +165,8 @@ impl Follower {
             return Ok(());
         }
         let now = Instant::now();
-        let needed = self.facts.next_hops();
+        let mut needed = self.facts.next_hops();
+        self.room.limit(&mut needed);
         self.asked.retain(|key, asked| needed.contains(key) && now.duration_since(*asked) < ASK_AGAIN);
         let missing: Vec<NeighbourKey> = needed
             .iter()

@@ -1,5 +1,7 @@
 //! Neighbours: who answers at which MAC address, and those that the kernel is to keep resolved for us.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -11,6 +13,7 @@ use netlink_packet_route::neighbour::{
 };
 use netlink_packet_route::route::RouteProtocol;
 use netlink_sys::constants::NETLINK_ROUTE;
+use tracing::warn;
 
 use super::HostError;
 use super::netlink::{Answer, Asker};
@@ -122,6 +125,51 @@ pub(super) fn release(asker: &mut Asker, keys: &[NeighbourKey]) -> Result<(), Ho
     let requests: Vec<_> = keys.iter().map(|key| request(*key, false)).collect();
     asker.ask("release neighbours", &requests, NLM_F_REPLACE | NLM_F_ACK)?;
     Ok(())
+}
+
+/// How many neighbours of each family the kernel is asked to keep. Its table is one for the whole machine, and gives a kept
+/// entry's place to nobody: a full one would leave the machine without ARP. Whoever is not kept is asked for when packets
+/// go there.
+#[derive(Debug)]
+pub(super) struct Room {
+    v4: usize,
+    v6: usize,
+    is_told: bool,
+}
+
+/// Entries that the table has room for where the setting cannot be seen: in network namespaces but the first.
+const USUAL_TABLE: usize = 1024;
+
+impl Room {
+    /// Half of the table.
+    pub(super) fn of_kernel() -> Self {
+        let half = |family: &str| {
+            let setting = fs::read_to_string(format!("/proc/sys/net/{family}/neigh/default/gc_thresh3"));
+            setting.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(USUAL_TABLE) / 2
+        };
+        Self { v4: half("ipv4"), v6: half("ipv6"), is_told: false }
+    }
+
+    /// Leaves those out that have no room, and says so once.
+    pub(super) fn limit(&mut self, needed: &mut BTreeSet<NeighbourKey>) {
+        let before = needed.len();
+        let (mut v4, mut v6) = (self.v4, self.v6);
+        needed.retain(|(_, address)| {
+            let room = if address.is_ipv4() { &mut v4 } else { &mut v6 };
+            let fits = *room > 0;
+            *room = room.saturating_sub(1);
+            fits
+        });
+        if needed.len() < before && !self.is_told {
+            warn!(
+                neighbours = before,
+                kept = needed.len(),
+                "the kernel's table of neighbours is too small to keep them all resolved, the others are slower; raise \
+                 the sysctls net.ipv4.neigh.default.gc_thresh3 and net.ipv6.neigh.default.gc_thresh3 and start again"
+            );
+            self.is_told = true;
+        }
+    }
 }
 
 /// Releases every neighbour that any instance in this network namespace had the kernel keep. Says how many.
