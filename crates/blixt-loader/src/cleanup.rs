@@ -7,6 +7,7 @@ use std::path::Path;
 use crate::Error;
 use crate::filter;
 use crate::instance::{Instance, Lock};
+use crate::multicast;
 use crate::pins;
 
 /// Removes everything of the calling thread's network namespace, and of namespaces that are gone: programs, filters,
@@ -15,10 +16,23 @@ pub fn cleanup() -> Result<(), Error> {
     let instance = Instance::current()?;
     let lock = instance.lock()?;
     remove_dead(&instance);
-    remove_instance(&instance, lock)
+    remove_own(&instance, lock)
 }
 
-pub(crate) fn remove_instance(instance: &Instance, lock: Lock) -> Result<(), Error> {
+/// Removes everything of the network namespace that the calling thread is in.
+pub(crate) fn remove_own(instance: &Instance, lock: Lock) -> Result<(), Error> {
+    for directory in instance.directories() {
+        for layout in pins::list(&directory)? {
+            for group in multicast::marks(&layout)? {
+                multicast::leave(&layout, group)?;
+            }
+        }
+    }
+    remove_instance(instance, lock)
+}
+
+/// Removes what is pinned. The devices of a namespace that is gone have left their multicast groups with it.
+fn remove_instance(instance: &Instance, lock: Lock) -> Result<(), Error> {
     for directory in instance.directories() {
         for layout in pins::list(&directory)? {
             remove_layout(&layout)?;

@@ -1,6 +1,8 @@
 //! The kernel program in the kernel, and everything that user space does with it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -21,6 +23,7 @@ use crate::instance::{self, Instance, Lock};
 use crate::kernel_types;
 use crate::machine;
 use crate::maps::Maps;
+use crate::multicast::{self, Group};
 use crate::object::{self, KeptSize};
 use crate::pins;
 use crate::read_back;
@@ -63,6 +66,8 @@ pub struct Dataplane {
     hop_life: Duration,
     filters: bool,
     directories: Directories,
+    /// Those that devices have joined, this layout's.
+    groups: BTreeSet<Group>,
     found: Found,
     instance: Instance,
     /// Last: nobody else may begin while the rest is being dropped.
@@ -184,6 +189,26 @@ impl Dataplane {
         attach::detach(&self.directories, ifindex)
     }
 
+    /// Lets devices hear who looks for an IPv6 address among these, each with the device that answers (0: none), and no
+    /// longer who looks for others. What fails for one group does not keep the others back; the first failure is returned.
+    pub fn join_groups(&mut self, addresses: &BTreeMap<IpAddr, u32>) -> Result<(), Error> {
+        let wanted = multicast::groups(addresses);
+        let mut result = Ok(());
+        for group in wanted.difference(&self.groups.clone()) {
+            match multicast::join(&self.directories.own, *group) {
+                Ok(()) => drop(self.groups.insert(*group)),
+                Err(error) => result = result.and(Err(error)),
+            }
+        }
+        for group in self.groups.clone().difference(&wanted) {
+            match multicast::leave(&self.directories.own, *group) {
+                Ok(()) => drop(self.groups.remove(group)),
+                Err(error) => result = result.and(Err(error)),
+            }
+        }
+        result
+    }
+
     /// What is attached, also by processes before this one; devices that are gone may still be listed.
     pub fn attachments(&self) -> Result<Vec<Attachment>, Error> {
         attach::attachments(&self.directories)
@@ -193,6 +218,10 @@ impl Dataplane {
     /// version already.
     pub fn retire_other_layouts(&mut self) -> Result<(), Error> {
         for layout in std::mem::take(&mut self.directories.other_layouts) {
+            // A group is joined once, whoever asked for it.
+            for group in multicast::marks(&layout)?.difference(&self.groups) {
+                multicast::leave(&layout, *group)?;
+            }
             cleanup::remove_layout(&layout)?;
         }
         Ok(())
@@ -223,9 +252,8 @@ impl Dataplane {
 
     /// Takes every program off, removes every pin and the lock: as if Blixt had never been here.
     pub fn remove(self) -> Result<(), Error> {
-        let Self { directories, instance, lock, .. } = self;
-        drop(directories);
-        cleanup::remove_instance(&instance, lock)
+        let Self { instance, lock, .. } = self;
+        cleanup::remove_own(&instance, lock)
     }
 
     fn load(
@@ -244,6 +272,7 @@ impl Dataplane {
         let is_taken_over = !pins::list(&own)?.is_empty();
         let other_layouts: Vec<PathBuf> =
             pins::list(&directory)?.into_iter().filter(|path| *path != own && path.is_dir()).collect();
+        let groups = multicast::marks(&own)?;
         let loaded = object::load(&own, &options.capacity, &settings)?;
         let maps = Maps::new(&loaded.fds, machine::possible_cpus()?)?;
         let found = Found {
@@ -260,6 +289,7 @@ impl Dataplane {
             hop_life: options.hop_life,
             filters: options.filters,
             directories: Directories { own, other_layouts },
+            groups,
             found,
             instance,
             lock,

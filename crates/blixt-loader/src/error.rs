@@ -171,6 +171,20 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// A device does not hear who looks for an address.
+    #[error(
+        "cannot {op} multicast group {group} on device {device}: {source}; neighbours may not find IPv6 addresses there"
+    )]
+    Group {
+        /// `join` or `leave`.
+        op: &'static str,
+        /// Its link-layer address.
+        group: String,
+        /// The device, or its index where it has no name.
+        device: String,
+        /// Why not.
+        source: io::Error,
+    },
     /// Something about a file or directory.
     #[error("cannot {op} {}: {source}{}", path.display(), file_hint(source))]
     File {

@@ -29,6 +29,7 @@ mod instance;
 mod kernel_types;
 mod machine;
 mod maps;
+mod multicast;
 mod object;
 mod pins;
 mod plain;

@@ -7,4 +7,5 @@ mod apply;
 mod attach;
 mod cases;
 mod cleanup;
+mod groups;
 mod open;

@@ -458,8 +458,12 @@ impl Balancer {
         }
     }
 
-    /// Tells neighbours where the addresses are, as far as it is news to them; after a start it may all be.
+    /// Hears who looks for the addresses, and tells neighbours where they are, as far as it is news to them; after a start
+    /// it may all be.
     fn announce(&mut self, addresses: &BTreeMap<IpAddr, u32>, observation: &Observation) {
+        if let Err(error) = self.dataplane.join_groups(addresses) {
+            tracing::warn!(%error, "cannot hear everybody who looks for an address");
+        }
         let announcements = announcements(addresses, &observation.links);
         let news: Vec<_> = announcements.difference(&self.announced).cloned().collect();
         self.announced = announcements;

@@ -13,6 +13,7 @@ use crate::world::{Hook, World, at, until, vip};
 
 on_both_hooks!(
     an_owned_address_on_the_link_is_answered_for_and_announced,
+    who_looks_for_an_owned_ipv6_address_is_heard_as_long_as_it_is_owned,
     an_owned_address_is_announced_anew_when_its_device_changes,
     a_backend_that_changes_its_mac_address_is_found_again,
     a_device_that_is_removed_and_made_anew_is_used_again,
@@ -52,6 +53,31 @@ fn an_owned_address_on_the_link_is_answered_for_and_announced(hook: Hook) {
         let _ = world.lab.client.ip("neigh flush dev eth0");
         tally(&world.lab.client, Protocol::Udp, at(free[0], PORT), 1).answered() == 0
     });
+}
+
+fn who_looks_for_an_owned_ipv6_address_is_heard_as_long_as_it_is_owned(hook: Hook) {
+    let mut manifests = Manifests::usual();
+    manifests.gateways[0].addresses = vec![address(Family::V6, 0, FREE)];
+    let mut world = World::with(hook, manifests.clone());
+    let is_joined = |world: &World| {
+        let mut command = std::process::Command::new("ip");
+        let shown =
+            world.lab.balancer.output(command.args(["maddr", "show", "dev", &Lab::device(0)])).unwrap();
+        // The last three bytes of the address.
+        shown.contains(&format!("33:33:ff:00:00:{FREE:02x}"))
+    };
+    until("the device has joined the group", || is_joined(&world));
+    world.process().kill().unwrap();
+    assert!(is_joined(&world), "forwarding goes on without the process, and so does this");
+    world.start();
+    assert!(is_joined(&world));
+    world.change(|manifests| manifests.gateways.clear());
+    until("the group is left with the address", || !is_joined(&world));
+    world.change(|now| *now = manifests);
+    until("it is joined again", || is_joined(&world));
+    world.process().kill().unwrap();
+    assert!(world.blixt(&["cleanup"]).status.success());
+    assert!(!is_joined(&world), "left behind");
 }
 
 fn an_owned_address_is_announced_anew_when_its_device_changes(hook: Hook) {

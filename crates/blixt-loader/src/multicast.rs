@@ -1,0 +1,149 @@
+//! Multicast groups of link layers. Who looks for an IPv6 address asks the group that its last three bytes name, and a
+//! network card lets only groups in that somebody joined: for addresses that only Blixt owns, nobody else does.
+//!
+//! A group is joined by the device itself (`SIOCADDMULTI`), so that it outlives this process as forwarding does. What
+//! marks it as ours is an empty directory beside the pins, made before and removed after.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use crate::Error;
+use crate::attach::device_name;
+use crate::pins;
+
+/// The solicited-node group of some addresses, on one device.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) struct Group {
+    ifindex: u32,
+    /// The last three bytes of the addresses.
+    suffix: [u8; 3],
+}
+
+/// The groups in which neighbours ask for these addresses, each with the device that answers (0: none).
+pub(crate) fn groups(addresses: &BTreeMap<IpAddr, u32>) -> BTreeSet<Group> {
+    let group = |(address, ifindex): (&IpAddr, &u32)| match address {
+        IpAddr::V6(address) if *ifindex != 0 => {
+            let [.., a, b, c] = address.octets();
+            Some(Group { ifindex: *ifindex, suffix: [a, b, c] })
+        }
+        _ => None,
+    };
+    addresses.iter().filter_map(group).collect()
+}
+
+/// Joins a group; once more does no harm.
+pub(crate) fn join(directory: &Path, group: Group) -> Result<(), Error> {
+    let mark = mark_path(directory, group);
+    match fs::create_dir(&mark) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(Error::file("create", &mark)(error));
+        }
+        _ => {}
+    }
+    match change(libc::SIOCADDMULTI, group) {
+        // A device without a filter lets every group in.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => Ok(()),
+        result => result.map_err(group_error(group, "join")),
+    }
+}
+
+/// Leaves a group. The device may be gone, and somebody else may have left the group before.
+pub(crate) fn leave(directory: &Path, group: Group) -> Result<(), Error> {
+    match change(libc::SIOCDELMULTI, group) {
+        Err(error)
+            if !matches!(
+                error.raw_os_error(),
+                Some(libc::ENODEV | libc::ENXIO | libc::ENOENT | libc::EINVAL | libc::EOPNOTSUPP)
+            ) =>
+        {
+            return Err(group_error(group, "leave")(error));
+        }
+        _ => {}
+    }
+    let mark = mark_path(directory, group);
+    fs::remove_dir(&mark).map_err(Error::file("remove", &mark))
+}
+
+/// The groups that a directory knows to be joined, by this process or one before it.
+pub(crate) fn marks(directory: &Path) -> Result<BTreeSet<Group>, Error> {
+    Ok(pins::list(directory)?.iter().filter_map(|path| group_of(path)).collect())
+}
+
+/// `struct ifreq`, with the member that holds a link-layer address.
+#[repr(C)]
+struct Request {
+    device: [u8; libc::IFNAMSIZ],
+    family: u16,
+    address: [u8; 6],
+    rest: [u64; 2],
+}
+
+fn change(command: libc::Ioctl, group: Group) -> io::Result<()> {
+    let [a, b, c] = group.suffix;
+    let mut request = Request {
+        device: [0; libc::IFNAMSIZ],
+        family: libc::AF_UNSPEC as u16,
+        address: [0x33, 0x33, 0xff, a, b, c],
+        rest: [0; 2],
+    };
+    // The last byte stays 0.
+    let name = device_name(group.ifindex)?;
+    for (to, from) in request.device[..libc::IFNAMSIZ - 1].iter_mut().zip(name.bytes()) {
+        *to = from;
+    }
+    // SAFETY: no pointers.
+    let socket = unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
+    if socket < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it is new and nobody else's.
+    let socket = unsafe { OwnedFd::from_raw_fd(socket) };
+    // SAFETY: the request is of the size that the kernel knows, and outlives the call.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), command, &raw mut request) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+fn mark_path(directory: &Path, Group { ifindex, suffix: [a, b, c] }: Group) -> PathBuf {
+    directory.join(format!("group-{ifindex}-{a:02x}{b:02x}{c:02x}"))
+}
+
+fn group_of(mark: &Path) -> Option<Group> {
+    let (ifindex, suffix) = mark.file_name()?.to_str()?.strip_prefix("group-")?.split_once('-')?;
+    let [0, suffix @ ..] = u32::from_str_radix(suffix, 16).ok()?.to_be_bytes() else { return None };
+    Some(Group { ifindex: ifindex.parse().ok()?, suffix })
+}
+
+fn group_error(
+    Group { ifindex, suffix: [a, b, c] }: Group,
+    op: &'static str,
+) -> impl FnOnce(io::Error) -> Error {
+    move |source| {
+        let device = device_name(ifindex).unwrap_or_else(|_| format!("of index {ifindex}"));
+        Error::Group { op, group: format!("33:33:ff:{a:02x}:{b:02x}:{c:02x}"), device, source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_ask_in_the_group_of_the_last_three_bytes() {
+        let addresses = [("2001:db8::aa:bbcc", 2), ("fd00::aa:bbcc", 2), ("fd00::1", 0), ("192.0.2.1", 2)];
+        let addresses = addresses.map(|(address, ifindex)| (address.parse().unwrap(), ifindex));
+        assert_eq!(groups(&addresses.into()), [Group { ifindex: 2, suffix: [0xaa, 0xbb, 0xcc] }].into());
+    }
+
+    #[test]
+    fn a_mark_says_which_group_of_which_device() {
+        let group = Group { ifindex: 7, suffix: [0, 0x0b, 0xff] };
+        assert_eq!(group_of(&mark_path(Path::new("pins"), group)), Some(group));
+        for other in ["pins/FLOWS_V4", "pins/group-x-000001", "pins/group-7", "pins/group-7-01000000"] {
+            assert_eq!(group_of(Path::new(other)), None, "{other}");
+        }
+    }
+}
