@@ -214,6 +214,11 @@ impl Dataplane {
         attach::attachments(&self.directories)
     }
 
+    /// The directories of other map layouts whose programs may still be at work.
+    pub fn other_layouts(&self) -> &[PathBuf] {
+        &self.directories.other_layouts
+    }
+
     /// Ends the programs of other map layouts and removes their maps. Devices that were attached since run this
     /// version already.
     pub fn retire_other_layouts(&mut self) -> Result<(), Error> {

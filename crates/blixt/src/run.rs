@@ -101,6 +101,13 @@ async fn follow(settings: Settings) -> anyhow::Result<Exit> {
             "a table keeps its size; to change it, run `blixt cleanup` and start again (connections end)"
         );
     }
+    for path in &dataplane.found().other_layouts {
+        tracing::warn!(
+            path = %path.display(),
+            "another version of blixt is at work, with tables that this one cannot read; it is replaced as soon as \
+             the manifests are in force (connections go on, unless their backend takes nothing new)"
+        );
+    }
     let runtime_dir = RuntimeDir::make(dataplane.instance())?;
     for name in &dataplane.found().dead_instances {
         runtime_dir.remove_other(name);

@@ -536,9 +536,15 @@ impl Balancer {
         }
     }
 
+    /// What another version has attached does its work until each of its devices carries this one.
     fn retire_other_layouts(&mut self) {
-        if let Err(error) = self.dataplane.retire_other_layouts() {
-            tracing::warn!(%error, "cannot remove what another version has left");
+        let layouts = self.dataplane.other_layouts().len();
+        if layouts == 0 || !self.devices.are_replaced() {
+            return;
+        }
+        match self.dataplane.retire_other_layouts() {
+            Ok(()) => tracing::info!(layouts, "replaced what another version had at work"),
+            Err(error) => tracing::warn!(%error, "cannot remove what another version has left"),
         }
     }
 

@@ -52,6 +52,11 @@ impl Devices {
         self.failed.iter().map(|(ifindex, failure)| (*ifindex, failure))
     }
 
+    /// What a process before this one attached is replaced or removed.
+    pub fn are_replaced(&self) -> bool {
+        self.inherited.is_empty()
+    }
+
     /// Why no device is hooked, if none is.
     pub fn why_none(&self, links: &BTreeMap<u32, Link>, names: &GlobSet) -> Option<String> {
         if !self.attached.is_empty() {

@@ -331,6 +331,12 @@ fn problems(balancer: &Balancer) -> Vec<ProblemView> {
         message: failure.error.clone(),
         ..ProblemView::default()
     }));
+    problems.extend(balancer.dataplane.other_layouts().iter().map(|path| ProblemView {
+        file: path.display().to_string(),
+        message: "another version of blixt is at work, with counters and connections of its own".into(),
+        next: "it is replaced when each of its interfaces carries this one; `blixt cleanup` ends both".into(),
+        ..ProblemView::default()
+    }));
     problems.extend(balancer.unhooked.clone().map(message));
     problems.extend(balancer.progress.error.clone().map(message));
     problems

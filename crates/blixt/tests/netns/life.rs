@@ -6,7 +6,8 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use blixt_lab::{Busy, Family, Pace, Pacer, Protocol, programs};
+use blixt_lab::{Busy, Churn, Family, Pace, Pacer, Protocol, programs};
+use blixt_packet::abi::ABI_VERSION;
 
 use crate::balancing::everything;
 use crate::changes::assert_unharmed;
@@ -15,6 +16,7 @@ use crate::world::{Hook, PATIENCE, World, until, vip};
 on_both_hooks!(
     sigkill_amid_200_busy_connections_and_50_000_datagrams_loses_none,
     a_restart_takes_over_without_harm_and_follows_what_changed_meanwhile,
+    what_another_version_left_at_work_is_replaced_without_a_gap,
     sigterm_leaves_forwarding_in_place,
     sigint_removes_every_trace,
     cleanup_after_sigkill_removes_every_trace,
@@ -75,6 +77,34 @@ fn a_restart_takes_over_without_harm_and_follows_what_changed_meanwhile(hook: Ho
         busy.finish().into_iter().partition(|one| one.backend.as_deref() == Some("backend-2"));
     assert!(!gone.is_empty() && gone.iter().all(|one| one.failure.is_some()), "{gone:?}");
     assert_unharmed(&stayed);
+}
+
+fn what_another_version_left_at_work_is_replaced_without_a_gap(hook: Hook) {
+    let mut world = World::usual(hook);
+    let busy = Family::ALL.map(|family| Busy::start(&world.lab.client, vip(family), 20, BUSY_PAUSE).unwrap());
+    let churn =
+        Family::ALL.map(|family| Churn::start(&world.lab.client, Protocol::Tcp, vip(family), BUSY_PAUSE));
+    world.process().kill().unwrap();
+    // Its maps are of another layout: nothing of them can be read.
+    let own = world.pins().into_iter().find(|pin| pin.ends_with(format!("v{ABI_VERSION}"))).unwrap();
+    let other = own.with_file_name("v0");
+    fs::rename(&own, &other).unwrap();
+    world.start();
+    until("the other version's maps are gone", || !other.exists());
+    for (protocol, family) in everything() {
+        let tally = world.dial(protocol, family, 20);
+        assert_eq!(tally.answered(), 20, "{protocol} {family:?}: {tally:?}");
+    }
+    for attempt in churn.into_iter().flat_map(Churn::finish) {
+        assert!(attempt.result.is_ok(), "a new connection: {attempt:?}");
+    }
+    // The same manifests lead each connection to the backend that it has.
+    for busy in busy {
+        assert_unharmed(&busy.finish());
+    }
+    let log = world.log();
+    assert!(log.contains("another version of blixt is at work") && log.contains("replaced what"), "{log}");
+    assert_eq!(world.status()["problems"], serde_json::json!([]));
 }
 
 fn sigterm_leaves_forwarding_in_place(hook: Hook) {
