@@ -83,7 +83,7 @@ pub struct Flow<A> {
     pub client_mac: [u16; 3],
     /// [`FLOW_REQUEST`], [`FLOW_TO_STACK`].
     pub flags: u8,
-    /// Bits of the TCP state, see `flow.rs`.
+    /// Bits of the connection's state, see `flow.rs`.
     pub state: u8,
     /// Seconds of the coarse monotonic clock when a packet was last seen.
     pub seen: u32,
@@ -346,7 +346,7 @@ pub struct Settings {
     pub last_port: u16,
     /// Seconds after which a silent UDP flow is forgotten.
     pub udp_idle: u32,
-    /// Seconds after which a TCP flow that never got beyond its SYN is forgotten.
+    /// Seconds after which a TCP flow is forgotten whose client never went on after the backend's answer.
     pub syn_idle: u32,
     /// Seconds after which a TCP flow that both sides closed, or one reset, is forgotten.
     pub closed_idle: u32,

@@ -1,8 +1,8 @@
-//! The two halves of a connection: how one follows from the other, TCP's state, and when a flow is over.
+//! The two halves of a connection: how one follows from the other, its state, and when a flow is over.
 
 use crate::abi::{EndpointKey, FLOW_REQUEST, FLOW_TO_STACK, Flow, FlowKey};
 use crate::address::Address;
-use crate::headers::{FIN, RST, TCP};
+use crate::headers::{FIN, RST, SYN, TCP};
 use crate::room::Room;
 use crate::state::{Entry, State};
 
@@ -14,6 +14,8 @@ pub const REQUEST_FIN: u8 = 2;
 pub const REPLY_FIN: u8 = 4;
 /// One of them has sent a RST.
 pub const RESET: u8 = 8;
+/// The client has gone on after the backend's answer: it is where it says that it is.
+pub const CONFIRMED: u8 = 16;
 
 impl<A: Address> FlowKey<A> {
     /// What the packet dials.
@@ -77,16 +79,21 @@ impl<A: Address> Flow<A> {
         self.state & RESET != 0 || self.state & (REQUEST_FIN | REPLY_FIN) == REQUEST_FIN | REPLY_FIN
     }
 
-    /// The state once a packet of this half with these TCP flags has been seen.
+    /// Its client went on after an answer. Anybody can send the rest with an address that is not his.
     #[inline(always)]
-    pub fn state_after(&self, protocol: u8, flags: u8) -> u8 {
-        if protocol != TCP {
-            return self.state;
-        }
+    pub fn is_confirmed(&self) -> bool {
+        self.state & CONFIRMED != 0
+    }
+
+    /// The state once a packet of this half with these TCP flags (none in UDP) has been seen.
+    #[inline(always)]
+    pub fn state_after(&self, flags: u8) -> u8 {
         let is_request = self.is_request();
         let mut state = self.state;
         if !is_request {
             state |= REPLIED;
+        } else if state & REPLIED != 0 && flags & (SYN | RST) == 0 {
+            state |= CONFIRMED;
         }
         if flags & FIN != 0 {
             state |= if is_request { REQUEST_FIN } else { REPLY_FIN };
@@ -107,7 +114,20 @@ impl<A: Address> Flow<A> {
         if self.is_closed() {
             return idle > state.setting(|settings| &settings.closed_idle);
         }
-        self.state & REPLIED == 0 && idle > state.setting(|settings| &settings.syn_idle)
+        !self.is_confirmed() && idle > state.setting(|settings| &settings.syn_idle)
+    }
+}
+
+/// Ends a connection, given its reply half: no packet of its client is sent on by the other half any more.
+#[inline(always)]
+pub(crate) fn end<A: Address, S: State<A>>(state: &S, reply: &Flow<A>, protocol: u32) {
+    let Some(entry) = state.flow(&reply.opposite_key(protocol)) else {
+        return;
+    };
+    let request = entry.read();
+    // Only if it is the other half still: its replies come to where these went.
+    if request.is_request() && request.backend == reply.backend {
+        entry.write(&Flow { state: RESET, seen: 0, ..request });
     }
 }
 

@@ -298,7 +298,7 @@ fn stays<A: Address>(headers: &Headers<A>, flow: &Flow<A>, backend: &Backend<A>)
 fn note<A: Address, S: State<A>>(state: &S, room: &mut Room<A>, now: u32) {
     let headers = &room.headers;
     let flow = &mut room.flow;
-    let after = flow.state_after(headers.protocol(), headers.flags);
+    let after = flow.state_after(headers.flags);
     let has_moved = flow.is_request() && (flow.client != headers.link || flow.client_mac != headers.mac);
     if flow.seen == now && flow.state == after && !has_moved {
         return;

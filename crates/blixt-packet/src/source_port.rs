@@ -5,15 +5,21 @@
 
 use crate::DropReason;
 use crate::address::Address;
+use crate::flow::end;
 use crate::headers::TCP;
 use crate::room::Room;
 use crate::select::hash;
 use crate::state::{Added, Entry, Socket, State};
 use crate::step::Step;
 
-/// Ports that are tried, the client's own included. With 9 of 10 ports of the range in use for one backend, 1
-/// connection in 30 finds none of 32.
-pub(crate) const ATTEMPTS: u32 = 33;
+/// Ports that are tried until a free one is found, the client's own included. With 9 of 10 ports of the range in use for one
+/// backend, 1 connection in 30 finds none of 32.
+const FREE_ATTEMPTS: u32 = 33;
+/// Ports that are tried then for one whose holder was never confirmed, from the client's own on. In a flood that is nearly all of
+/// them.
+const TAKING_ATTEMPTS: u32 = 8;
+/// Ports that are tried at all.
+pub(crate) const ATTEMPTS: u32 = FREE_ATTEMPTS + TAKING_ATTEMPTS;
 
 /// Tries the next source port for the room's flow. An unclaimed step: it is taken. An unknown one: both halves are in the
 /// table.
@@ -27,10 +33,10 @@ pub(crate) fn claim<A: Address, S: State<A>>(state: &S, room: &mut Room<A>) -> S
         return DropReason::PortsExhausted.into();
     }
     room.attempts = attempt + 1;
-    if attempt > 0 {
-        room.flow.ports[0] = candidate(state, hash(key), attempt);
-    }
-    match reserve(state, room, is_nat) {
+    let is_taking = attempt >= FREE_ATTEMPTS;
+    let attempt = if is_taking { attempt - FREE_ATTEMPTS } else { attempt };
+    room.flow.ports[0] = if attempt > 0 { candidate(state, hash(key), attempt) } else { key.ports[0] };
+    match reserve(state, room, is_nat, is_taking) {
         Claim::New => {
             let slot = room.flow.backend.slot();
             if let Some(backend) = state.backend(slot) {
@@ -59,9 +65,10 @@ enum Claim {
     Full,
 }
 
-/// Puts the reply half of the flow into the table, if its place is free.
+/// Puts the reply half of the flow into the table, if its place is free. `is_taking`: a new connection may have the place of one
+/// that was never confirmed.
 #[inline(always)]
-fn reserve<A: Address, S: State<A>>(state: &S, room: &mut Room<A>, is_nat: bool) -> Claim {
+fn reserve<A: Address, S: State<A>>(state: &S, room: &mut Room<A>, is_nat: bool, is_taking: bool) -> Claim {
     let key = &room.headers.key;
     room.opposite_key = room.flow.opposite_key(key.protocol);
     room.opposite = room.flow.opposite(key);
@@ -87,7 +94,11 @@ fn reserve<A: Address, S: State<A>>(state: &S, room: &mut Room<A>, is_nat: bool)
         room.flow.state = there.state;
         return Claim::Found;
     }
-    if is_ours || is_over {
+    let is_taken = is_taking && is_new && !there.is_confirmed();
+    if is_taken && !is_ours {
+        end(state, &there, key.protocol);
+    }
+    if is_ours || is_over || is_taken {
         entry.write(&room.opposite);
         return Claim::New;
     }

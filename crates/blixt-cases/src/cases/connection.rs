@@ -97,6 +97,7 @@ pub(super) fn cases() -> Vec<Case> {
                     vec![
                         client_sends(&request.bytes()).reaches_backend(&talk.natted(&request)),
                         backend_sends(&reply.bytes()).reaches_client(&talk.restored(&reply)),
+                        client_sends(&later.bytes()).reaches_backend(&talk.natted(&later)),
                         waits(30 * 24 * 3600),
                         backend_sends(&reply.bytes()).reaches_client(&talk.restored(&reply)),
                         client_sends(&later.bytes()).reaches_backend(&talk.natted(&later)),

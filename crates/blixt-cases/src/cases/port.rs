@@ -1,9 +1,10 @@
 //! The source port of full NAT.
 
+use blixt_core::config::Protocol;
 use blixt_core::tables::Way;
 use blixt_packet::DropReason;
 
-use super::{CLIENT_PORT, Talk, by, of_each};
+use super::{CLIENT_PORT, Talk, by, of, of_each};
 use crate::case::{Case, Hook, Step, backend_sends, client_sends, waits};
 use crate::network::{FRONTEND_PORT, OUR_PORT, SETTINGS};
 use crate::packet::{ACK, IpPacket};
@@ -25,10 +26,51 @@ pub(super) fn cases() -> Vec<Case> {
         ),
         of_each("the connection after the last free port is dropped for its reason", Way::Nat, |talk| {
             let mut steps = two_clients(talk);
+            steps.extend(confirmed(talk));
             let third = from(talk, talk.net.router);
             steps.push(client_sends(&third.bytes()).dropped(DropReason::PortsExhausted));
             steps
         }),
+        of_each(
+            "where no port is free a connection that its client never confirmed gives way, and disturbs nobody",
+            Way::Nat,
+            |talk| {
+                let mut steps = two_clients(talk);
+                let third = from(talk, talk.net.router);
+                steps.push(client_sends(&third.bytes()).reaches_backend(&talk.natted(&third)));
+                let reply = talk.reply().flags(ACK);
+                let to_third = reply.routed(talk.frontend(), (talk.net.router, CLIENT_PORT));
+                steps.push(backend_sends(&reply.bytes()).reaches_client(&to_third.bytes()));
+                if talk.protocol == Protocol::Tcp {
+                    let late = talk.request().flags(ACK);
+                    steps.push(client_sends(&late.bytes()).dropped(DropReason::PortsExhausted));
+                }
+                steps
+            },
+        ),
+        by(
+            Hook::SETS_CLOCK,
+            of(
+                "an answered connection that its client never confirms is over soon, a confirmed one is not",
+                Protocol::Tcp,
+                Way::Nat,
+                |talk| {
+                    let mut steps = two_clients(talk);
+                    let reply = talk.reply().flags(ACK);
+                    steps.push(backend_sends(&reply.bytes()).reaches_client(&talk.restored(&reply)));
+                    steps.push(waits(SETTINGS.syn_idle + 1));
+                    let third = from(talk, talk.net.router);
+                    steps.push(client_sends(&third.bytes()).reaches_backend(&talk.natted(&third)));
+                    let to_third = reply.routed(talk.frontend(), (talk.net.router, CLIENT_PORT));
+                    steps.push(backend_sends(&reply.bytes()).reaches_client(&to_third.bytes()));
+                    let ack = third.flags(ACK);
+                    steps.push(client_sends(&ack.bytes()).reaches_backend(&talk.natted(&ack)));
+                    steps.push(waits(SETTINGS.syn_idle + 1));
+                    steps.push(backend_sends(&reply.bytes()).reaches_client(&to_third.bytes()));
+                    steps
+                },
+            ),
+        ),
         by(
             Hook::SETS_CLOCK,
             of_each("a port is free again once its connection is over", Way::Nat, |talk| {
@@ -63,6 +105,20 @@ pub(super) fn cases() -> Vec<Case> {
         }),
     ]
     .concat()
+}
+
+/// Both of them are answered, and go on.
+fn confirmed(talk: &Talk) -> Vec<Step> {
+    let (first, second) = (talk.request().flags(ACK), from(talk, talk.net.other_client).flags(ACK));
+    let reply = talk.reply().flags(ACK);
+    let other = talk.reply_to(talk.net.source, OUR_PORT).flags(ACK);
+    let to_other = other.routed(talk.frontend(), (talk.net.other_client, CLIENT_PORT)).bytes();
+    vec![
+        backend_sends(&reply.bytes()).reaches_client(&talk.restored(&reply)),
+        backend_sends(&other.bytes()).reaches_client(&to_other),
+        client_sends(&first.bytes()).reaches_backend(&talk.natted(&first)),
+        client_sends(&second.bytes()).reaches_backend(&talk.natted_by(OUR_PORT, &second)),
+    ]
 }
 
 fn two_clients(talk: &Talk) -> Vec<Step> {

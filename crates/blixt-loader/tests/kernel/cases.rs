@@ -1,6 +1,7 @@
 //! The table of packet cases in the kernel, and the kernel beside the host for packets of any shape.
 
 mod differential;
+mod flood;
 mod program;
 mod summed;
 

@@ -40,6 +40,12 @@ pub struct Programs {
 impl Programs {
     /// Runs a test with programs on a machine of their own.
     pub fn run(hook: Hook, test: impl FnOnce(&mut Self) + Send) {
+        // As many connections as the longest of the tests makes, and more.
+        Self::run_with_room(hook, 65_536, test);
+    }
+
+    /// The same, with room for so many connections.
+    pub fn run_with_room(hook: Hook, flows: u32, test: impl FnOnce(&mut Self) + Send) {
         World::run(|world| {
             // Their MAC addresses tell the kernel, and so TC, which frames are for this machine.
             let (ours, inner) = (written(OUR_MAC), written(INNER_MAC));
@@ -49,8 +55,7 @@ impl Programs {
             // Without addresses of their own the devices are silent: nothing but the test's frames is counted.
             world.ip("link set outside addrgenmode none\nlink set inside addrgenmode none");
             world.ip("link set outside up\nlink set inside up");
-            // As many flows as the longest of the tests makes, and more.
-            let capacity = Capacity { flows: 65_536, ..options().capacity };
+            let capacity = Capacity { flows, ..options().capacity };
             let mut dataplane =
                 Dataplane::open(&Options { capacity, settings: SETTINGS, ..options() }).unwrap();
             if hook == Hook::Xdp {
@@ -110,6 +115,12 @@ impl Programs {
         };
         let program = self.classifier(name).fd().unwrap();
         run_summed(program.as_fd(), &given.frame, &skb_context(ifindex, given.segment))
+    }
+
+    /// The TC program sends the frame on.
+    pub fn is_redirected(&mut self, given: &Given) -> bool {
+        let Place::Enters(ifindex) = given.place else { return false };
+        self.run_tc("blixt_ingress", ifindex, &given.frame, given.segment).0 == TC_ACT_REDIRECT
     }
 
     fn classifier(&mut self, name: &str) -> &SchedClassifier {
