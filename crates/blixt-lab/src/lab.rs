@@ -123,6 +123,11 @@ impl Lab {
         Ok(())
     }
 
+    /// Takes the XDP programs off the other ends of all wires: what XDP sends there is lost from now on.
+    pub fn take_xdp_off(&mut self) {
+        self.passes.clear();
+    }
+
     /// Takes the wire of a network away, with its devices at both ends.
     pub fn disconnect(&self, network: u8) -> Result<(), Error> {
         self.balancer.ip(&format!("link del {}", Self::device(network)))

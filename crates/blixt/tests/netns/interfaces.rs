@@ -40,10 +40,12 @@ fn without_an_interface_nothing_is_ready_until_one_appears(hook: Hook) {
         said.contains("`--interface` matches none of") && said.contains("backend1")
     });
     assert!(world.get("/readyz").unwrap().starts_with("HTTP/1.1 503"));
+    until("nothing is programmed", || programmed(&world) == "False");
     assert_eq!(hooks(&world), BTreeMap::new());
     world.lab.balancer.ip("link add later0 type veth peer name other0\nlink set later0 up").unwrap();
     world.wait_until_ready();
     assert_eq!(hooks(&world).into_keys().collect::<Vec<_>>(), ["later0"]);
+    until("it is programmed", || programmed(&world) == "True");
     until("status has no problem left", || world.status()["problems"] == serde_json::json!([]));
 }
 
@@ -75,6 +77,16 @@ fn assert_only_the_named_ones(world: &World, hook: Hook) {
     }
     let from_behind = tally(&world.lab.backends[2], Protocol::Tcp, vip(Family::V4), 1);
     assert_eq!(from_behind.answered(), 0, "backend3 is not named: {from_behind:?}");
+}
+
+/// The status of the Gateway's condition `Programmed`.
+fn programmed(world: &World) -> String {
+    let status = world.status();
+    let mut objects = status["objects"].as_array().unwrap().iter();
+    let gateway = objects.find(|object| object["kind"] == "Gateway").unwrap();
+    let mut conditions = gateway["conditions"].as_array().unwrap().iter();
+    let condition = conditions.find(|condition| condition["type"] == "Programmed");
+    condition.and_then(|condition| condition["status"].as_str()).unwrap_or_default().to_owned()
 }
 
 /// The hook of each device, as status has them.
