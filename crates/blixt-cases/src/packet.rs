@@ -9,6 +9,9 @@ use etherparse::{
     IpNumber, Ipv4Header, Ipv4Options, Ipv6FlowLabel, Ipv6Header, TcpHeader, TcpOptions, UdpHeader,
 };
 
+use blixt_packet::abi::V4;
+use blixt_packet::fragment::translated_id;
+
 pub use ip_packet::IpPacket;
 
 /// Its protocol number.
@@ -126,6 +129,18 @@ pub fn part(
     header.write(&mut bytes).unwrap();
     bytes.extend(body);
     bytes
+}
+
+/// The IPv4 packet, which may be fragmented, of a sender that another one stands in for: numbered anew. IPv6 stays.
+pub fn renumbered(sender: IpAddr, mut packet: Vec<u8>) -> Vec<u8> {
+    if let IpAddr::V4(sender) = sender {
+        let (mut header, _) = Ipv4Header::from_slice(&packet).unwrap();
+        let sender = V4([u32::from_ne_bytes(sender.octets())]);
+        header.identification = u16::from_be(translated_id(header.identification.to_be(), sender));
+        header.header_checksum = header.calc_header_checksum();
+        packet.splice(..header.header_len(), header.to_bytes());
+    }
+    packet
 }
 
 /// What a TCP header says.

@@ -3,6 +3,7 @@
 use crate::DropReason;
 use crate::abi::{V4, V6};
 use crate::checksum::Delta;
+use crate::fragment::translated_id;
 use crate::headers::{Headers, Part, TCP, UDP};
 use crate::packet::Packet;
 
@@ -121,7 +122,7 @@ impl Address for V4 {
         destination: Self,
         routed: bool,
     ) -> Result<(), DropReason> {
-        let [_, _, middle]: [u32; 3] = pkt.words(headers.network)?;
+        let [_, second, middle]: [u32; 3] = pkt.words(headers.network)?;
         let [hops, protocol, sum_high, sum_low] = middle.to_ne_bytes();
         let left = if routed { hops.wrapping_sub(1) } else { hops };
         let sum = headers.key.source.replaced(source, Delta::default());
@@ -130,9 +131,20 @@ impl Address for V4 {
             u16::from_ne_bytes([hops, protocol]) as u32,
             u16::from_ne_bytes([left, protocol]) as u32,
         );
+        let [id_high, id_low, offset_high, offset_low] = second.to_ne_bytes();
+        let id = u16::from_ne_bytes([id_high, id_low]);
+        let is_atomic = offset_high & V4_DO_NOT_FRAGMENT != 0;
+        let new_id = if is_atomic || source == headers.key.source {
+            id
+        } else {
+            translated_id(id, headers.key.source)
+        };
+        let sum = sum.replace(id as u32, new_id as u32);
         let [sum_high, sum_low] = sum.apply(u16::from_ne_bytes([sum_high, sum_low])).to_ne_bytes();
         let middle = u32::from_ne_bytes([left, protocol, sum_high, sum_low]);
-        pkt.write_words(headers.network + 8, [middle, source.0[0], destination.0[0]])
+        let [id_high, id_low] = new_id.to_ne_bytes();
+        let second = u32::from_ne_bytes([id_high, id_low, offset_high, offset_low]);
+        pkt.write_words(headers.network + 4, [second, middle, source.0[0], destination.0[0]])
     }
 
     #[inline(always)]
@@ -286,6 +298,8 @@ pub(crate) fn extensions<P: Packet>(pkt: &P, headers: &mut Headers<V6>, first: u
     Err(DropReason::TooManyHeaders)
 }
 
+/// IPv4's bit for "don't fragment", in the first byte of the fragment offset.
+const V4_DO_NOT_FRAGMENT: u8 = 0x40;
 /// IPv4's bit for "more fragments".
 const V4_MORE: u16 = 0x2000;
 /// IPv4's fragment offset, in units of 8 bytes.

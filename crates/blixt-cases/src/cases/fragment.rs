@@ -7,7 +7,7 @@ use blixt_packet::DropReason;
 use super::{CLIENT_PORT, Talk, of};
 use crate::case::{Case, Step, backend_sends, client_sends, leaves};
 use crate::network::{from_client, to_client};
-use crate::packet::{UDP, part};
+use crate::packet::{UDP, part, renumbered};
 
 pub(super) fn cases() -> Vec<Case> {
     [
@@ -26,13 +26,19 @@ pub(super) fn cases() -> Vec<Case> {
                 let mut steps = Vec::new();
                 for (offset, range, more) in PARTS {
                     let input = part(net.client, net.frontend, UDP, 64, offset, more, &sent[range.clone()]);
-                    let output = part(net.source, net.backend, UDP, 63, offset, more, &there[range]);
+                    let output = renumbered(
+                        net.client,
+                        part(net.source, net.backend, UDP, 63, offset, more, &there[range]),
+                    );
                     steps.push(client_sends(&input).reaches_backend(&output));
                 }
                 for (offset, range, more) in PARTS {
                     let input =
                         part(net.backend, net.source, UDP, 64, offset, more, &answered[range.clone()]);
-                    let output = part(net.frontend, net.client, UDP, 63, offset, more, &back[range]);
+                    let output = renumbered(
+                        net.backend,
+                        part(net.frontend, net.client, UDP, 63, offset, more, &back[range]),
+                    );
                     steps.push(backend_sends(&input).reaches_client(&output));
                 }
                 steps
@@ -53,7 +59,10 @@ pub(super) fn cases() -> Vec<Case> {
                 for (offset, range, more) in PARTS {
                     let input =
                         part(net.backend, net.client, UDP, 64, offset, more, &answered[range.clone()]);
-                    let output = part(net.frontend, net.client, UDP, 64, offset, more, &back[range]);
+                    let output = renumbered(
+                        net.backend,
+                        part(net.frontend, net.client, UDP, 64, offset, more, &back[range]),
+                    );
                     steps.push(leaves(&input).delivered(to_client(&output)));
                 }
                 steps
@@ -91,15 +100,19 @@ fn first(talk: &Talk) -> Step {
     let request = talk.request().payload(&[3; 1992]);
     let there = request.translated((talk.net.source, CLIENT_PORT), talk.backend()).body();
     let net = &talk.net;
-    client_sends(&part(net.client, net.frontend, UDP, 64, 0, true, &request.body()[..1000]))
-        .reaches_backend(&part(net.source, net.backend, UDP, 63, 0, true, &there[..1000]))
+    client_sends(&part(net.client, net.frontend, UDP, 64, 0, true, &request.body()[..1000])).reaches_backend(
+        &renumbered(net.client, part(net.source, net.backend, UDP, 63, 0, true, &there[..1000])),
+    )
 }
 
 fn later(talk: &Talk, offset: u16, fate: Result<(), DropReason>) -> Step {
     let net = &talk.net;
     let given = client_sends(&part(net.client, net.frontend, UDP, 64, offset, false, b"rest"));
     match fate {
-        Ok(()) => given.reaches_backend(&part(net.source, net.backend, UDP, 63, offset, false, b"rest")),
+        Ok(()) => given.reaches_backend(&renumbered(
+            net.client,
+            part(net.source, net.backend, UDP, 63, offset, false, b"rest"),
+        )),
         Err(reason) => given.dropped(reason),
     }
 }

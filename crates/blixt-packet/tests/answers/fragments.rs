@@ -1,8 +1,11 @@
 //! Fragments: the first part lends its ports to the others.
 
+use std::collections::BTreeSet;
+
 use blixt_cases::network::{Net, nets};
-use blixt_cases::packet::{Segment, TCP, UDP, frame, part, tcp, udp};
-use blixt_packet::abi::{Link, WAY_LOCAL, WAY_NAT};
+use blixt_cases::packet::{Segment, TCP, UDP, frame, part, renumbered, tcp, udp};
+use blixt_packet::abi::{Link, V4, WAY_LOCAL, WAY_NAT};
+use blixt_packet::fragment::translated_id;
 use blixt_packet::{DropReason, Verdict};
 
 use crate::world::{BACKEND_MAC, BACKEND_SIDE, CLIENT_MAC, CLIENT_SIDE, INNER_MAC, OUR_MAC, World};
@@ -32,7 +35,10 @@ fn every_part_of_a_datagram_reaches_the_same_backend() {
                 &sent[range.clone()],
             ));
             assert_eq!(verdict, Verdict::Send(Link::new(BACKEND_SIDE, 0)));
-            let part = part(net.source, net.backend, UDP, 59, offset, more, &expected[range]);
+            let part = renumbered(
+                net.client,
+                part(net.source, net.backend, UDP, 59, offset, more, &expected[range]),
+            );
             assert_eq!(bytes, frame(BACKEND_MAC, INNER_MAC, &part));
         }
     }
@@ -57,7 +63,10 @@ fn every_part_of_a_reply_reaches_the_client() {
                 &sent[range.clone()],
             ));
             assert_eq!(verdict, Verdict::Send(Link::new(CLIENT_SIDE, 0)));
-            let part = part(net.frontend, net.client, UDP, 59, offset, more, &expected[range]);
+            let part = renumbered(
+                net.backend,
+                part(net.frontend, net.client, UDP, 59, offset, more, &expected[range]),
+            );
             assert_eq!(bytes, frame(CLIENT_MAC, OUR_MAC, &part));
         }
     }
@@ -75,7 +84,10 @@ fn every_part_of_a_reply_of_this_machine_is_translated_as_it_leaves() {
             let (verdict, bytes) =
                 world.leaving(&part(net.backend, net.client, UDP, 64, offset, more, &sent[range.clone()]));
             assert_eq!(verdict, Verdict::Deliver);
-            let part = part(net.frontend, net.client, UDP, 64, offset, more, &expected[range]);
+            let part = renumbered(
+                net.backend,
+                part(net.frontend, net.client, UDP, 64, offset, more, &expected[range]),
+            );
             assert_eq!(bytes, frame(CLIENT_MAC, OUR_MAC, &part));
         }
     }
@@ -152,4 +164,15 @@ fn a_first_part_is_forgotten_after_30_seconds() {
         world.now.set(131);
         assert_eq!(world.client_sends(&part(2800, false, 2800..3000)).0, Verdict::Pass);
     }
+}
+
+#[test]
+fn senders_that_number_alike_no_longer_do_and_each_keeps_its_numbers_apart() {
+    let address = |host: u8| V4([u32::from_ne_bytes([10, 0, 0, host])]);
+    // 50 datagrams of each sender, counted from 1: 12 800 draws of 65 536 numbers make 11 600 different ones.
+    let numbers: BTreeSet<u16> =
+        (0..=255).flat_map(|host| (1..=50).map(move |id| translated_id(id, address(host)))).collect();
+    assert!(numbers.len() > 10_000, "only {} numbers for 12 800 datagrams", numbers.len());
+    let own: BTreeSet<u16> = (0..=u16::MAX).map(|id| translated_id(id, address(1))).collect();
+    assert_eq!(own.len(), 65_536);
 }
