@@ -216,6 +216,13 @@ fn what_xdp_can_send_by_a_veth_follows_its_other_end() {
         drop(pass);
         watcher.until("the program is gone", |seen| flags(seen) == (false, false));
     }
+    // With GRO behind the program the device takes redirected frames all the time.
+    world.near.wire_like("eth0").unwrap();
+    let pass = XdpPass::attach(&world.far, "eth0").unwrap();
+    world.far.offload("eth0", Offload::Receive, true).unwrap();
+    watcher.until("the program takes all frames", |seen| flags(seen) == (true, true));
+    drop(pass);
+    watcher.until("GRO is left", |seen| flags(seen) == (true, false));
 }
 
 #[test]
