@@ -8,8 +8,8 @@ use blixt_packet::DropReason;
 
 use super::{CLIENT_PORT, Talk, of, of_each};
 use crate::case::{Case, Step, backend_sends, client_sends};
-use crate::network::{BACKEND_MAC, INNER_MAC, MTU, REFUSED_PORT, ROUTELESS_PORT, to_client};
-use crate::packet::{ACK, IpPacket, RST, Segment, TCP, frame, icmp, icmp_number, ip, tcp};
+use crate::network::{BACKEND_MAC, INNER_MAC, MTU, Net, REFUSED_PORT, ROUTELESS_PORT, to_client};
+use crate::packet::{ACK, IpPacket, RST, Segment, TCP, UDP, frame, icmp, icmp_number, ip, part, tcp};
 
 pub(super) fn cases() -> Vec<Case> {
     [
@@ -68,6 +68,22 @@ pub(super) fn cases() -> Vec<Case> {
             let answer = error(talk, talk.net.frontend, kind, [0, 0, high, low], &request);
             vec![client_sends(&request.bytes()).answered(Some(DropReason::TooBig), answer)]
         }),
+        of(
+            "a packet that is too big is not cut where it might be: its sender learns what fits",
+            Protocol::Udp,
+            Way::Nat,
+            |talk| {
+                let Net { client, frontend, .. } = talk.net;
+                let body = talk.request().payload(&vec![1; 2 * MTU as usize]).body();
+                // Without "don't fragment", as every part of a packet.
+                let packet = part(client, frontend, UDP, 64, 0, true, &body[..MTU as usize]);
+                let (kind, code, head) = if client.is_ipv4() { (3, 4, 20) } else { (2, 0, 48) };
+                let [high, low] = (MTU as u16).to_be_bytes();
+                let error = icmp(frontend, client, kind, code, [0, 0, high, low], &packet[..head + 8]);
+                let answer = to_client(&ip(frontend, client, icmp_number(client), 64, &error));
+                vec![client_sends(&packet).answered(Some(DropReason::TooBig), answer)]
+            },
+        ),
         of_each(
             "of a packet that is cut later the segments must fit, or its sender learns what does",
             Way::Nat,
