@@ -61,7 +61,7 @@ fn documents(chunk: &Chunk<'_>) -> Vec<Document> {
             return vec![invalid(chunk.line, chunk.span.clone(), key, problem)];
         }
     };
-    let place = Place::new(chunk);
+    let place = Place::new(chunk.clone());
     match value {
         Value::Null => Vec::new(),
         Value::Object(mut fields) if is_list(&fields) => {

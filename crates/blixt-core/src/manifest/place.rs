@@ -8,14 +8,17 @@ use super::yaml::{self, Chunk};
 use crate::schema::Failure;
 
 /// A document, and where its fields stand: found out only when something is wrong.
+#[derive(Debug)]
 pub(super) struct Place<'a> {
-    pub(super) chunk: &'a Chunk<'a>,
+    pub(super) chunk: Chunk<'a>,
     lines: OnceCell<BTreeMap<String, u32>>,
+    /// Of a `List`, the pointer of each item by the line that it begins on.
+    items: OnceCell<BTreeMap<u32, String>>,
 }
 
 impl<'a> Place<'a> {
-    pub(super) fn new(chunk: &'a Chunk<'a>) -> Self {
-        Self { chunk, lines: OnceCell::new() }
+    pub(super) fn new(chunk: Chunk<'a>) -> Self {
+        Self { chunk, lines: OnceCell::new(), items: OnceCell::new() }
     }
 
     /// The line of a field, or of the nearest field around it that is written down.
@@ -39,6 +42,20 @@ impl<'a> Place<'a> {
         self.lines.get_or_init(|| yaml::lines(self.chunk.text))
     }
 
+    /// The pointer of the object that begins on a line: the document itself, or an item of it.
+    fn root(&self, begin: u32) -> Option<&str> {
+        if self.line("") == begin {
+            return Some("");
+        }
+        let items = self.items.get_or_init(|| {
+            let is_item =
+                |pointer: &str| pointer.strip_prefix("/items/").is_some_and(|index| !index.contains('/'));
+            let items = self.lines().iter().filter(|(pointer, _)| is_item(pointer));
+            items.map(|(pointer, line)| (self.chunk.line + line - 1, pointer.clone())).collect()
+        });
+        items.get(&begin).map(String::as_str)
+    }
+
     pub(super) fn problem(&self, root: &str, object: &str, failure: Failure) -> Problem {
         let line = self.line(&format!("{root}{}", failure.pointer));
         problem(line, object, &field_path(&failure.pointer), failure.message, failure.next)
@@ -56,33 +73,25 @@ pub(super) fn problem(
 }
 
 /// Where the fields of the objects in one text stand.
+#[derive(Debug)]
 pub struct FieldLines<'a> {
-    chunks: Vec<Chunk<'a>>,
+    places: Vec<Place<'a>>,
 }
 
 impl<'a> FieldLines<'a> {
     /// Of the text of a file.
     pub fn new(text: &'a str) -> Self {
-        Self { chunks: yaml::chunks(text.strip_prefix('\u{feff}').unwrap_or(text)) }
+        let chunks = yaml::chunks(text.strip_prefix('\u{feff}').unwrap_or(text));
+        Self { places: chunks.into_iter().map(Place::new).collect() }
     }
 
     /// The line of a field, such as `spec.listeners[0].port`, of the object that begins on line `begin`; nothing if
     /// it is not written down there.
     pub fn line(&self, begin: u32, field: &str) -> Option<u32> {
-        let next = self.chunks.partition_point(|chunk| chunk.line <= begin);
-        let place = Place::new(self.chunks.get(next.checked_sub(1)?)?);
-        let root = if place.line("") == begin { Some(String::new()) } else { item(&place, begin) };
-        place.exact_line(&format!("{}{}", root?, pointer(field)))
+        let next = self.places.partition_point(|place| place.chunk.line <= begin);
+        let place = self.places.get(next.checked_sub(1)?)?;
+        place.exact_line(&format!("{}{}", place.root(begin)?, pointer(field)))
     }
-}
-
-/// Of a `List`, the item that begins on a line.
-fn item(place: &Place<'_>, begin: u32) -> Option<String> {
-    let is_item = |pointer: &&String| {
-        let index = pointer.strip_prefix("/items/");
-        index.is_some_and(|index| !index.contains('/')) && place.exact_line(pointer) == Some(begin)
-    };
-    place.lines().keys().find(is_item).cloned()
 }
 
 /// `/spec/listeners/0/port` as people write it: `spec.listeners[0].port`.

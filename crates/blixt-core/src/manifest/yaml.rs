@@ -14,6 +14,7 @@ const MAX_DEPTH: usize = 64;
 const MAX_COPIES: usize = 10_000;
 
 /// One document of a text.
+#[derive(Clone, Debug)]
 pub struct Chunk<'a> {
     /// Its text, without the marker.
     pub text: &'a str,
