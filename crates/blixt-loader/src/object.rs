@@ -11,6 +11,7 @@ use aya::maps::{Map, MapData, MapError};
 use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
 use blixt_packet::abi::Settings;
+use nix::sys::signal::{SigSet, SigmaskHow};
 
 use crate::Error;
 use crate::capacity::Capacity;
@@ -75,7 +76,8 @@ pub(crate) fn load(pins: &Path, capacity: &Capacity, settings: &Settings) -> Res
 
     let mut loader = EbpfLoader::new();
     // No type of the kernel is looked up by the programs: reading all of its types would cost 100 ms.
-    loader.btf(None).verifier_log_level(VerifierLogLevel::DISABLE);
+    // A log is written only when a program that was refused is tried once more: it costs nothing before.
+    loader.btf(None).verifier_log_level(VerifierLogLevel::DEBUG);
     loader.override_global("SETTINGS", settings.as_slice(), true);
     for ((name, wanted), path) in maps.iter().zip(&paths) {
         let mut entries = wanted.max_entries;
@@ -111,8 +113,8 @@ pub(crate) fn load_program(ebpf: &mut Ebpf, name: &'static str) -> Result<(), Er
         return Ok(());
     }
     let loaded = match program {
-        Program::Xdp(program) => program.load(),
-        Program::SchedClassifier(program) => program.load(),
+        Program::Xdp(program) => undisturbed(|| program.load()),
+        Program::SchedClassifier(program) => undisturbed(|| program.load()),
         _ => return Err(Error::Missing { name }),
     };
     loaded.map_err(|source| match source {
@@ -124,6 +126,17 @@ pub(crate) fn load_program(ebpf: &mut Ebpf, name: &'static str) -> Result<(), Er
         },
         source => Error::Program { program: name, source },
     })
+}
+
+/// The verifier gives up when a signal waits for the thread that it works for. Meanwhile other threads take them.
+fn undisturbed<T>(load: impl FnOnce() -> T) -> T {
+    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK);
+    let loaded = load();
+    if let Ok(before) = before {
+        // It was in force a moment ago.
+        let _ = before.thread_set_mask();
+    }
+    loaded
 }
 
 /// The verifier let it in.

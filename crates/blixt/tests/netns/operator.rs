@@ -166,6 +166,28 @@ fn sighup_reads_what_no_event_told_of_and_disturbs_nothing() {
     assert_unharmed(&busy.finish());
 }
 
+#[test]
+fn signals_that_come_while_it_starts_do_not_keep_it_from_starting() {
+    let mut world = World::idle(Hook::Tc, Manifests::usual());
+    let lock = format!("{}-", world.lab.balancer.namespace().inode());
+    // Not each of them finds the verifier at work.
+    for _ in 0..4 {
+        world.launch(Command::new(BLIXT), &[]);
+        // From its lock on it catches signals.
+        until("it has its lock", || {
+            let mut files = fs::read_dir("/run/blixt").into_iter().flatten().flatten();
+            files.any(|file| file.file_name().to_string_lossy().starts_with(&lock))
+        });
+        for _ in 0..400 {
+            world.process().signal(libc::SIGHUP).unwrap();
+            std::thread::sleep(std::time::Duration::from_micros(500));
+        }
+        world.wait_until_ready();
+        world.process().signal(libc::SIGINT).unwrap();
+        assert_eq!(world.wait_for_the_end(), Some(0));
+    }
+}
+
 /// Every address that something in the balancer's namespace listens on, by `ss`.
 fn listening(world: &World) -> Vec<String> {
     let mut command = Command::new("ss");
