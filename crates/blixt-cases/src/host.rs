@@ -16,7 +16,12 @@ pub struct Clock(pub Cell<u32>);
 /// Shows the data plane a frame: the verdict, and the frame as it is afterwards.
 pub fn show(simulation: &Simulation<'_>, given: &Given) -> (Verdict, Vec<u8>) {
     let (Place::Enters(ifindex) | Place::Leaves(ifindex)) = given.place;
-    let mut pkt = Buffer { bytes: given.frame.clone(), link: Link::new(ifindex, 0), segment: given.segment };
+    let mut pkt = Buffer {
+        bytes: given.frame.clone(),
+        link: Link::new(ifindex, 0),
+        segment: given.segment,
+        ..Buffer::default()
+    };
     let verdict = match given.place {
         Place::Enters(_) => simulation.enters(&mut pkt),
         Place::Leaves(_) => simulation.leaves(&mut pkt),

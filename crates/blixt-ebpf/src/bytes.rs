@@ -1,10 +1,13 @@
 //! Packet memory between two pointers, as the verifier wants it read and written.
 
+use core::ffi::c_void;
 use core::hint::black_box;
 use core::mem::size_of;
 
+use aya_ebpf::helpers::generated::bpf_csum_diff;
 use blixt_packet::DropReason;
-use blixt_packet::packet::MAX_OFFSET;
+use blixt_packet::checksum::Delta;
+use blixt_packet::packet::{self, MAX_OFFSET, MAX_SUM};
 
 use crate::maps::SCRATCH;
 
@@ -31,22 +34,21 @@ impl Bytes {
     /// How many there are.
     #[inline(always)]
     pub fn len(self) -> usize {
-        self.end - self.data
+        // Of a difference that is cut to 32 bits the compiler cuts the pointers, which the verifier forbids.
+        black_box(self.end - self.data)
     }
 
-    /// Reads an array of plain words.
     #[inline(always)]
-    pub fn read<T: Word, const N: usize>(self, at: usize) -> Result<[T; N], DropReason> {
+    fn load<T: Word, const N: usize>(self, at: usize) -> Result<[T; N], DropReason> {
         let from: *mut [T; N] = self.place(at)?;
         // SAFETY: `place` has checked that all of it lies in the packet.
         Ok(unsafe { from.read_unaligned() })
     }
 
-    /// Writes an array of plain words.
     #[inline(always)]
-    pub fn write<T: Word, const N: usize>(self, at: usize, words: [T; N]) -> Result<(), DropReason> {
+    fn store<T: Word, const N: usize>(self, at: usize, words: [T; N]) -> Result<(), DropReason> {
         let to: *mut [T; N] = self.place(at)?;
-        // SAFETY: as in `read`.
+        // SAFETY: as in `load`.
         unsafe { to.write_unaligned(words) };
         Ok(())
     }
@@ -65,6 +67,51 @@ impl Bytes {
         }
         Ok(from as *mut T)
     }
+}
+
+impl packet::Bytes for Bytes {
+    #[inline(always)]
+    fn read<const N: usize>(&self, at: usize) -> Result<[u8; N], DropReason> {
+        self.load(at)
+    }
+
+    #[inline(always)]
+    fn words<const N: usize>(&self, at: usize) -> Result<[u32; N], DropReason> {
+        self.load(at)
+    }
+
+    #[inline(always)]
+    fn write<const N: usize>(&mut self, at: usize, bytes: [u8; N]) -> Result<(), DropReason> {
+        self.store(at, bytes)
+    }
+
+    #[inline(always)]
+    fn write_words<const N: usize>(&mut self, at: usize, words: [u32; N]) -> Result<(), DropReason> {
+        self.store(at, words)
+    }
+}
+
+/// The sum of `len` bytes that `load` puts where it is told; it answers 0 if it did.
+#[inline(always)]
+pub fn sum(len: usize, load: impl FnOnce(*mut c_void, u32) -> i64) -> Result<Delta, DropReason> {
+    if len == 0 || len > MAX_SUM {
+        return Err(DropReason::BadLength);
+    }
+    let scratch = SCRATCH.get_ptr_mut(0).ok_or(DropReason::Internal)?.cast::<u8>();
+    // The verifier must see both bounds of a length; the mask is one that the compiler cannot drop.
+    let len = ((len - 1) & (MAX_SUM - 1)) + 1;
+    let padded = ((len - 1) & (MAX_SUM - 4)) + 4;
+    // SAFETY: `scratch` is this CPU's own and as large as the largest sum; `padded` is at most that.
+    unsafe { scratch.add(padded - 4).cast::<u32>().write(0) };
+    if load(scratch.cast(), len as u32) != 0 {
+        return Err(DropReason::Truncated);
+    }
+    // SAFETY: as above.
+    let sum = unsafe { bpf_csum_diff(core::ptr::null_mut(), 0, scratch.cast(), padded as u32, 0) };
+    if sum < 0 {
+        return Err(DropReason::Internal);
+    }
+    Ok(Delta::new(sum as u32))
 }
 
 /// Takes a number through memory of which the verifier does not know what it holds.

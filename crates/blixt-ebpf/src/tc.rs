@@ -2,17 +2,16 @@
 
 use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
 use aya_ebpf::helpers::generated::{
-    bpf_csum_diff, bpf_csum_update, bpf_l4_csum_replace, bpf_probe_read_kernel, bpf_skb_adjust_room,
-    bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_vlan_pop, bpf_skb_vlan_push,
+    bpf_csum_update, bpf_l4_csum_replace, bpf_probe_read_kernel, bpf_skb_adjust_room, bpf_skb_change_tail,
+    bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_vlan_pop, bpf_skb_vlan_push,
 };
 use blixt_packet::DropReason;
 use blixt_packet::abi::Link;
 use blixt_packet::checksum::Delta;
 use blixt_packet::frame::Addressee;
-use blixt_packet::packet::{MAX_SUM, Packet};
+use blixt_packet::packet::Packet;
 
-use crate::bytes::{Bytes, forget};
-use crate::maps::SCRATCH;
+use crate::bytes::{Bytes, forget, sum};
 use crate::state::setting;
 
 /// Bytes that are pulled together where a packet's headers lie in pages of their own.
@@ -100,7 +99,24 @@ impl Skb {
 }
 
 impl Packet for Skb {
+    type Bytes = Bytes;
     const HAS_TAGS: bool = false;
+
+    #[inline(always)]
+    fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    #[inline(always)]
+    fn bytes_mut(&mut self) -> &mut Bytes {
+        &mut self.bytes
+    }
+
+    #[inline(always)]
+    fn sum(&self, at: usize, len: usize) -> Result<Delta, DropReason> {
+        // SAFETY: the context is the program's own; the place holds so many bytes.
+        sum(len, |to, len| unsafe { bpf_skb_load_bytes(self.skb.cast(), at as u32, to, len) })
+    }
 
     #[inline(always)]
     fn forget(&self, number: u32) -> u32 {
@@ -157,49 +173,6 @@ impl Packet for Skb {
         if (self.bytes.len() as u32) < PULLED && (self.bytes.len() as u32) < len {
             self.pull(len);
         }
-    }
-
-    #[inline(always)]
-    fn read<const N: usize>(&self, at: usize) -> Result<[u8; N], DropReason> {
-        self.bytes.read(at)
-    }
-
-    #[inline(always)]
-    fn words<const N: usize>(&self, at: usize) -> Result<[u32; N], DropReason> {
-        self.bytes.read(at)
-    }
-
-    #[inline(always)]
-    fn write<const N: usize>(&mut self, at: usize, bytes: [u8; N]) -> Result<(), DropReason> {
-        self.bytes.write(at, bytes)
-    }
-
-    #[inline(always)]
-    fn write_words<const N: usize>(&mut self, at: usize, words: [u32; N]) -> Result<(), DropReason> {
-        self.bytes.write(at, words)
-    }
-
-    #[inline(always)]
-    fn sum(&self, at: usize, len: usize) -> Result<Delta, DropReason> {
-        if len == 0 || len > MAX_SUM {
-            return Err(DropReason::BadLength);
-        }
-        let scratch = SCRATCH.get_ptr_mut(0).ok_or(DropReason::Internal)?.cast::<u8>();
-        // The verifier must see both bounds of a length; the mask is one that the compiler cannot drop.
-        let len = ((len - 1) & (MAX_SUM - 1)) + 1;
-        let padded = ((len - 1) & (MAX_SUM - 4)) + 4;
-        // SAFETY: `scratch` is this CPU's own and as large as the largest sum; `padded` is at most that.
-        let sum = unsafe {
-            scratch.add(padded - 4).cast::<u32>().write(0);
-            if bpf_skb_load_bytes(self.skb.cast(), at as u32, scratch.cast(), len as u32) != 0 {
-                return Err(DropReason::Truncated);
-            }
-            bpf_csum_diff(core::ptr::null_mut(), 0, scratch.cast(), padded as u32, 0)
-        };
-        if sum < 0 {
-            return Err(DropReason::Internal);
-        }
-        Ok(Delta::new(sum as u32))
     }
 
     #[inline(always)]

@@ -1,16 +1,13 @@
 //! A packet as XDP has it: the frame as it came off the wire.
 
 use aya_ebpf::bindings::xdp_md;
-use aya_ebpf::helpers::generated::{
-    bpf_csum_diff, bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_load_bytes,
-};
+use aya_ebpf::helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_load_bytes};
 use blixt_packet::DropReason;
 use blixt_packet::abi::{DEVICE_XDP_TARGET, Link};
 use blixt_packet::checksum::Delta;
-use blixt_packet::packet::{MAX_SUM, Packet};
+use blixt_packet::packet::Packet;
 
-use crate::bytes::{Bytes, forget};
-use crate::maps::SCRATCH;
+use crate::bytes::{Bytes, forget, sum};
 use crate::state::device;
 
 /// Bytes of a VLAN tag.
@@ -67,7 +64,24 @@ impl XdpFrame {
 }
 
 impl Packet for XdpFrame {
+    type Bytes = Bytes;
     const GOES_EVERYWHERE: bool = false;
+
+    #[inline(always)]
+    fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    #[inline(always)]
+    fn bytes_mut(&mut self) -> &mut Bytes {
+        &mut self.bytes
+    }
+
+    #[inline(always)]
+    fn sum(&self, at: usize, len: usize) -> Result<Delta, DropReason> {
+        // SAFETY: the context is the program's own; the place holds so many bytes.
+        sum(len, |to, len| unsafe { bpf_xdp_load_bytes(self.ctx, at as u32, to, len) })
+    }
 
     #[inline(always)]
     fn can_leave_by(&self, link: Link) -> bool {
@@ -104,49 +118,6 @@ impl Packet for XdpFrame {
     #[inline(always)]
     fn is_partial(&self) -> bool {
         false
-    }
-
-    #[inline(always)]
-    fn read<const N: usize>(&self, at: usize) -> Result<[u8; N], DropReason> {
-        self.bytes.read(at)
-    }
-
-    #[inline(always)]
-    fn words<const N: usize>(&self, at: usize) -> Result<[u32; N], DropReason> {
-        self.bytes.read(at)
-    }
-
-    #[inline(always)]
-    fn write<const N: usize>(&mut self, at: usize, bytes: [u8; N]) -> Result<(), DropReason> {
-        self.bytes.write(at, bytes)
-    }
-
-    #[inline(always)]
-    fn write_words<const N: usize>(&mut self, at: usize, words: [u32; N]) -> Result<(), DropReason> {
-        self.bytes.write(at, words)
-    }
-
-    #[inline(always)]
-    fn sum(&self, at: usize, len: usize) -> Result<Delta, DropReason> {
-        if len == 0 || len > MAX_SUM {
-            return Err(DropReason::BadLength);
-        }
-        let scratch = SCRATCH.get_ptr_mut(0).ok_or(DropReason::Internal)?.cast::<u8>();
-        // The verifier must see both bounds of a length; the mask is one that the compiler cannot drop.
-        let len = ((len - 1) & (MAX_SUM - 1)) + 1;
-        let padded = ((len - 1) & (MAX_SUM - 4)) + 4;
-        // SAFETY: `scratch` is this CPU's own and as large as the largest sum; `padded` is at most that.
-        let sum = unsafe {
-            scratch.add(padded - 4).cast::<u32>().write(0);
-            if bpf_xdp_load_bytes(self.ctx, at as u32, scratch.cast(), len as u32) != 0 {
-                return Err(DropReason::Truncated);
-            }
-            bpf_csum_diff(core::ptr::null_mut(), 0, scratch.cast(), padded as u32, 0)
-        };
-        if sum < 0 {
-            return Err(DropReason::Internal);
-        }
-        Ok(Delta::new(sum as u32))
     }
 
     #[inline(always)]

@@ -16,13 +16,36 @@ pub const MAX_OFFSET: usize = 0x3fff;
 /// Most bytes that [`Packet::sum`] adds up: what `bpf_csum_diff` takes before Linux 6.13. More is summed in pieces.
 pub const MAX_SUM: usize = 512;
 
+/// Bytes that are read and written by their offset. A kernel program's packet memory and a plain slice implement it.
+pub trait Bytes {
+    /// Header fields.
+    fn read<const N: usize>(&self, at: usize) -> Result<[u8; N], DropReason>;
+
+    /// Header fields that are kept as words: addresses, whole headers.
+    fn words<const N: usize>(&self, at: usize) -> Result<[u32; N], DropReason>;
+
+    /// Writes header fields.
+    fn write<const N: usize>(&mut self, at: usize, bytes: [u8; N]) -> Result<(), DropReason>;
+
+    /// Writes words.
+    fn write_words<const N: usize>(&mut self, at: usize, words: [u32; N]) -> Result<(), DropReason>;
+}
+
 /// One packet, from its MAC header on.
 pub trait Packet {
+    /// What holds its bytes.
+    type Bytes: Bytes + ?Sized;
     /// A VLAN tag may stand in the bytes. TC finds it beside them.
     const HAS_TAGS: bool = true;
     /// It can go wherever there is a way. XDP can neither hand a packet that it changed to the stack, where it would be looked
     /// at once more, nor have a neighbour asked for: such a packet it leaves as it is to the TC program behind it.
     const GOES_EVERYWHERE: bool = true;
+
+    /// Its bytes, as far as they lie in one piece.
+    fn bytes(&self) -> &Self::Bytes;
+
+    /// See [`Packet::bytes`].
+    fn bytes_mut(&mut self) -> &mut Self::Bytes;
 
     /// Bytes in the whole packet, those not yet cut into segments included.
     fn len(&self) -> usize;
@@ -68,17 +91,29 @@ pub trait Packet {
     /// can be read and written.
     fn gather(&mut self) {}
 
-    /// Header fields.
-    fn read<const N: usize>(&self, at: usize) -> Result<[u8; N], DropReason>;
+    /// See [`Bytes::read`].
+    #[inline(always)]
+    fn read<const N: usize>(&self, at: usize) -> Result<[u8; N], DropReason> {
+        self.bytes().read(at)
+    }
 
-    /// Header fields that are kept as words: addresses, whole headers.
-    fn words<const N: usize>(&self, at: usize) -> Result<[u32; N], DropReason>;
+    /// See [`Bytes::words`].
+    #[inline(always)]
+    fn words<const N: usize>(&self, at: usize) -> Result<[u32; N], DropReason> {
+        self.bytes().words(at)
+    }
 
-    /// Writes header fields.
-    fn write<const N: usize>(&mut self, at: usize, bytes: [u8; N]) -> Result<(), DropReason>;
+    /// See [`Bytes::write`].
+    #[inline(always)]
+    fn write<const N: usize>(&mut self, at: usize, bytes: [u8; N]) -> Result<(), DropReason> {
+        self.bytes_mut().write(at, bytes)
+    }
 
-    /// Writes words.
-    fn write_words<const N: usize>(&mut self, at: usize, words: [u32; N]) -> Result<(), DropReason>;
+    /// See [`Bytes::write_words`].
+    #[inline(always)]
+    fn write_words<const N: usize>(&mut self, at: usize, words: [u32; N]) -> Result<(), DropReason> {
+        self.bytes_mut().write_words(at, words)
+    }
 
     /// The ones' complement sum of `len` bytes (at most [`MAX_SUM`]), for checksums of packets that we make.
     fn sum(&self, at: usize, len: usize) -> Result<Delta, DropReason>;
@@ -122,4 +157,30 @@ pub trait Packet {
 
     /// Makes the packet one of this VLAN, 0 for none. Offsets found before are void.
     fn set_vlan(&mut self, vlan: u16) -> Result<(), DropReason>;
+}
+
+impl Bytes for [u8] {
+    fn read<const N: usize>(&self, at: usize) -> Result<[u8; N], DropReason> {
+        self.get(at..).and_then(|bytes| bytes.first_chunk()).copied().ok_or(DropReason::Truncated)
+    }
+
+    fn words<const N: usize>(&self, at: usize) -> Result<[u32; N], DropReason> {
+        let mut words = [0; N];
+        for (index, word) in words.iter_mut().enumerate() {
+            *word = u32::from_ne_bytes(self.read(at + 4 * index)?);
+        }
+        Ok(words)
+    }
+
+    fn write<const N: usize>(&mut self, at: usize, bytes: [u8; N]) -> Result<(), DropReason> {
+        self.get_mut(at..at + N).ok_or(DropReason::Truncated)?.copy_from_slice(&bytes);
+        Ok(())
+    }
+
+    fn write_words<const N: usize>(&mut self, at: usize, words: [u32; N]) -> Result<(), DropReason> {
+        for (index, word) in words.into_iter().enumerate() {
+            self.write(at + 4 * index, word.to_ne_bytes())?;
+        }
+        Ok(())
+    }
 }

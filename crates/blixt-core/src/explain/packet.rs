@@ -42,7 +42,7 @@ pub(super) fn first(tuple: &Tuple, tables: &Tables) -> Buffer {
     // Whoever sends it: a MAC address that no maker gives out.
     let sender = [2, 0, 0, 0, 0, 1];
     let bytes = [&mac[..], &sender, &ethertype, &ip, &segment].concat();
-    Buffer { bytes, link: Link::new(ifindex, 0), segment: 0 }
+    Buffer { bytes, link: Link::new(ifindex, 0), ..Buffer::default() }
 }
 
 /// What its headers say now.

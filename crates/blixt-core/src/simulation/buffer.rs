@@ -5,21 +5,37 @@ use blixt_packet::abi::Link;
 use blixt_packet::checksum::Delta;
 use blixt_packet::packet::Packet;
 
-/// A whole frame, from its MAC header on, with finished checksums.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Buffer {
+/// A whole frame, from its MAC header on. Not `EVERYWHERE`: as in XDP, it can leave by the device that it came by and by no
+/// other.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Buffer<const EVERYWHERE: bool = true> {
     /// The frame.
     pub bytes: Vec<u8>,
     /// Where it came by; a VLAN's tag stands in the bytes.
     pub link: Link,
     /// Bytes of payload in each segment that it is cut into later; 0: it is one packet.
     pub segment: u32,
+    /// Its transport checksum is unfinished.
+    pub is_partial: bool,
 }
 
+/// What new room holds, so that who relies on it is found out.
+const UNDEFINED: u8 = 0xaa;
 /// Where a VLAN's tag stands: behind both MAC addresses.
 const TAG: usize = 12;
 
-impl Packet for Buffer {
+impl<const EVERYWHERE: bool> Packet for Buffer<EVERYWHERE> {
+    type Bytes = [u8];
+    const GOES_EVERYWHERE: bool = EVERYWHERE;
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+
     fn len(&self) -> usize {
         self.bytes.len()
     }
@@ -33,31 +49,11 @@ impl Packet for Buffer {
     }
 
     fn is_partial(&self) -> bool {
-        false
+        self.is_partial
     }
 
-    fn read<const N: usize>(&self, at: usize) -> Result<[u8; N], DropReason> {
-        self.bytes.get(at..).and_then(|bytes| bytes.first_chunk()).copied().ok_or(DropReason::Truncated)
-    }
-
-    fn words<const N: usize>(&self, at: usize) -> Result<[u32; N], DropReason> {
-        let mut words = [0; N];
-        for (index, word) in words.iter_mut().enumerate() {
-            *word = u32::from_ne_bytes(self.read(at + 4 * index)?);
-        }
-        Ok(words)
-    }
-
-    fn write<const N: usize>(&mut self, at: usize, bytes: [u8; N]) -> Result<(), DropReason> {
-        self.bytes.get_mut(at..at + N).ok_or(DropReason::Truncated)?.copy_from_slice(&bytes);
-        Ok(())
-    }
-
-    fn write_words<const N: usize>(&mut self, at: usize, words: [u32; N]) -> Result<(), DropReason> {
-        for (index, word) in words.into_iter().enumerate() {
-            self.write(at + 4 * index, word.to_ne_bytes())?;
-        }
-        Ok(())
+    fn can_leave_by(&self, link: Link) -> bool {
+        link.ifindex() == self.link.ifindex()
     }
 
     fn sum(&self, at: usize, len: usize) -> Result<Delta, DropReason> {
@@ -72,7 +68,7 @@ impl Packet for Buffer {
         if network > self.bytes.len() {
             return Err(DropReason::Truncated);
         }
-        self.bytes.splice(network..network, std::iter::repeat_n(0, bytes));
+        self.bytes.splice(network..network, std::iter::repeat_n(UNDEFINED, bytes));
         Ok(())
     }
 
@@ -112,7 +108,7 @@ mod tests {
     #[test]
     fn a_tag_is_set_changed_and_taken_away() {
         let untagged: Vec<u8> = (0..60).collect();
-        let mut buffer = Buffer { bytes: untagged.clone(), link: Link::new(1, 0), segment: 0 };
+        let mut buffer = Buffer::<true> { bytes: untagged.clone(), ..Buffer::default() };
         for vlan in [7, 300, 0, 0] {
             buffer.set_vlan(vlan).unwrap();
             let tag: &[u8] = match vlan {

@@ -2,10 +2,11 @@
 
 use blixt_cases::network::{Net, nets};
 use blixt_cases::packet::{Segment, TCP, UDP, frame, icmp, icmp_number, ip, ip_with, part, sum, tcp, udp};
+use blixt_core::simulation::Buffer;
 use blixt_packet::abi::{BACKEND_GONE, WAY_NAT, WAY_TRANSPARENT};
 use blixt_packet::{DropReason, Verdict};
 
-use crate::world::{BACKEND_MAC, Buffer, CLIENT_MAC, CLIENT_SIDE, INNER_MAC, OUR_MAC, World};
+use crate::world::{BACKEND_MAC, CLIENT_MAC, CLIENT_SIDE, INNER_MAC, OUR_MAC, World, buffer};
 
 const FIN: u8 = 1;
 const SYN: u8 = 2;
@@ -257,7 +258,7 @@ fn port_unreachable(net: &Net, embedded: &[u8]) -> Vec<u8> {
 }
 
 fn partial(bytes: Vec<u8>) -> Buffer {
-    Buffer { bytes, ifindex: CLIENT_SIDE, is_partial: true }
+    Buffer { is_partial: true, ..buffer(CLIENT_SIDE, bytes) }
 }
 
 /// Puts what a local sender leaves there into the checksum field: the sum of the pseudo header.

@@ -1,4 +1,4 @@
-//! A packet in a buffer, and tables in plain maps.
+//! Tables in plain maps, which a test can set as it likes, one by one.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -6,13 +6,12 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use blixt_cases::network::{Net, nets};
+use blixt_core::simulation::Buffer;
 use blixt_packet::abi::{
     AnswerBudget, BACKEND_SERVING, Backend, BackendId, Device, EndpointKey, Flow, FlowKey, Fragment,
     FragmentKey, Frontend, Hop, Link, OwnedAddress, Settings, V4, V6,
 };
 use blixt_packet::address::Address;
-use blixt_packet::checksum::Delta;
-use blixt_packet::packet::Packet;
 use blixt_packet::state::{Added, Entry, Route, Socket, State};
 use blixt_packet::{DropReason, Verdict, forward, leave};
 
@@ -80,18 +79,18 @@ impl World {
     /// A frame that leaves towards the client.
     pub fn leaving(&self, ip: &[u8]) -> (Verdict, Vec<u8>) {
         let bytes = blixt_cases::packet::frame(CLIENT_MAC, OUR_MAC, ip);
-        let mut buffer: Buffer = Buffer { bytes, ifindex: CLIENT_SIDE, is_partial: false };
+        let mut buffer: Buffer = buffer(CLIENT_SIDE, bytes);
         let verdict = leave(&mut buffer, self);
         (verdict, buffer.bytes)
     }
 
     pub fn forward(&self, ifindex: u32, bytes: Vec<u8>) -> (Verdict, Vec<u8>) {
-        self.run(Buffer::<true> { bytes, ifindex, is_partial: false })
+        self.run(buffer::<true>(ifindex, bytes))
     }
 
     /// What XDP does with a frame.
     pub fn xdp(&self, ifindex: u32, bytes: Vec<u8>) -> (Verdict, Vec<u8>) {
-        self.run(Buffer::<false> { bytes, ifindex, is_partial: false })
+        self.run(buffer::<false>(ifindex, bytes))
     }
 
     pub fn run<const EVERYWHERE: bool>(&self, mut buffer: Buffer<EVERYWHERE>) -> (Verdict, Vec<u8>) {
@@ -281,88 +280,7 @@ fn mac(bytes: [u8; 6]) -> [u16; 3] {
     [u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d]), u16::from_ne_bytes([e, f])]
 }
 
-/// A packet in a buffer. Not `EVERYWHERE`: as in XDP, it can leave by the device that it came by and by no other.
-pub struct Buffer<const EVERYWHERE: bool = true> {
-    pub bytes: Vec<u8>,
-    pub ifindex: u32,
-    pub is_partial: bool,
-}
-
-impl<const EVERYWHERE: bool> Packet for Buffer<EVERYWHERE> {
-    const GOES_EVERYWHERE: bool = EVERYWHERE;
-
-    fn can_leave_by(&self, link: Link) -> bool {
-        link.ifindex() == self.ifindex
-    }
-
-    fn len(&self) -> usize {
-        self.bytes.len()
-    }
-
-    fn link(&self) -> Link {
-        Link::new(self.ifindex, 0)
-    }
-
-    fn segment(&self) -> u32 {
-        0
-    }
-
-    fn is_partial(&self) -> bool {
-        self.is_partial
-    }
-
-    fn read<const N: usize>(&self, at: usize) -> Result<[u8; N], DropReason> {
-        let bytes = self.bytes.get(at..at + N).ok_or(DropReason::Truncated)?;
-        Ok(bytes.try_into().unwrap())
-    }
-
-    fn words<const N: usize>(&self, at: usize) -> Result<[u32; N], DropReason> {
-        let bytes = self.bytes.get(at..at + 4 * N).ok_or(DropReason::Truncated)?;
-        Ok(std::array::from_fn(|word| u32::from_ne_bytes(bytes[4 * word..4 * word + 4].try_into().unwrap())))
-    }
-
-    fn write<const N: usize>(&mut self, at: usize, bytes: [u8; N]) -> Result<(), DropReason> {
-        self.bytes.get_mut(at..at + N).ok_or(DropReason::Truncated)?.copy_from_slice(&bytes);
-        Ok(())
-    }
-
-    fn write_words<const N: usize>(&mut self, at: usize, words: [u32; N]) -> Result<(), DropReason> {
-        let bytes: Vec<u8> = words.into_iter().flat_map(u32::to_ne_bytes).collect();
-        self.bytes.get_mut(at..at + 4 * N).ok_or(DropReason::Truncated)?.copy_from_slice(&bytes);
-        Ok(())
-    }
-
-    fn sum(&self, at: usize, len: usize) -> Result<Delta, DropReason> {
-        let bytes = self.bytes.get(at..at + len).ok_or(DropReason::Truncated)?;
-        Ok(bytes.chunks(2).fold(Delta::default(), |sum, pair| {
-            sum.add(u16::from_ne_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]) as u32)
-        }))
-    }
-
-    fn grow(&mut self, network: usize, bytes: usize) -> Result<(), DropReason> {
-        self.bytes.splice(network..network, vec![0xaa; bytes]);
-        Ok(())
-    }
-
-    fn shrink(&mut self, network: usize, bytes: usize) -> Result<(), DropReason> {
-        self.bytes.drain(network..network + bytes);
-        Ok(())
-    }
-
-    fn truncate(&mut self, len: usize) -> Result<(), DropReason> {
-        self.bytes.truncate(len);
-        Ok(())
-    }
-
-    fn set_vlan(&mut self, vlan: u16) -> Result<(), DropReason> {
-        let is_tagged = self.bytes[12..14] == [0x81, 0];
-        if is_tagged {
-            self.bytes.drain(12..16);
-        }
-        if vlan != 0 {
-            let [high, low] = vlan.to_be_bytes();
-            self.bytes.splice(12..12, [0x81, 0, high, low]);
-        }
-        Ok(())
-    }
+/// A frame that came by a device.
+pub fn buffer<const EVERYWHERE: bool>(ifindex: u32, bytes: Vec<u8>) -> Buffer<EVERYWHERE> {
+    Buffer { bytes, link: Link::new(ifindex, 0), ..Buffer::default() }
 }
