@@ -94,7 +94,7 @@ fn reserve<A: Address, S: State<A>>(state: &S, room: &mut Room<A>, is_nat: bool,
         room.flow.state = there.state;
         return Claim::Found;
     }
-    let is_taken = is_taking && is_new && !there.is_confirmed();
+    let is_taken = is_taking && is_new && !there.is_confirmed() && !there.is_request();
     if is_taken && !is_ours {
         end(state, &there, key.protocol);
     }
