@@ -74,8 +74,13 @@ pub(crate) fn remove_dead(own: &Instance) -> Vec<String> {
         }
         // One that is held is alive, whatever its links say.
         let Ok(lock) = instance.lock() else { continue };
-        if is_dead(&instance) && remove_instance(&instance, lock).is_ok() {
-            removed.push(instance.name().to_owned());
+        if is_dead(&instance) {
+            if remove_instance(&instance, lock).is_ok() {
+                removed.push(instance.name().to_owned());
+            }
+        } else if !instance.has_pins() {
+            // It was cleaned up meanwhile, and its lock with it: this one is ours.
+            let _: Result<(), Error> = lock.remove();
         }
     }
     removed
