@@ -27,11 +27,6 @@ on_both_hooks!(
 fn a_closed_port_at_a_backend_refuses_the_clients_datagram(hook: Hook) {
     let mut world = World::usual(hook);
     world.servers.clear();
-    for backend in &world.lab.backends {
-        // A machine tells one peer of six refusals at once and of one a second then: chance sends more to one of three.
-        backend.sysctl("net/ipv4/icmp_ratelimit", "0").unwrap();
-        backend.sysctl("net/ipv6/icmp/ratelimit", "0").unwrap();
-    }
     // Linux sends some six such errors to one address, then one a second: chance must not decide who gets more.
     for backend in &world.lab.backends {
         backend.sysctl("net/ipv4/icmp_ratelimit", "0").unwrap();
