@@ -20,7 +20,7 @@ use crate::tables::{DeviceEntry, Family, FrontendEntry, Limits, Ring, Tables};
 
 use backends::Members;
 pub use problem::Problem;
-pub use recompile::{Last, recompile};
+pub use recompile::{Change, Last, recompile};
 
 /// What one machine's maps should hold, and what could not be had.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -36,6 +36,10 @@ pub fn compile(config: &Config, host: &Host, previous: &Tables, limits: &Limits)
     let mut problems = Vec::new();
     let frontends = admit(config, previous, limits, &mut problems);
     let mut tables = compile_part(&frontends, |_| true, host, previous, limits, &mut problems);
+    // Slots are never given back.
+    let untouched = previous.backends.iter().filter(|(slot, _)| !tables.backends.contains_key(slot));
+    let untouched: Vec<_> = untouched.map(|(slot, entry)| (*slot, entry.clone())).collect();
+    tables.backends.extend(untouched);
     tables.devices = devices(host, previous);
     tables.addresses = addresses(config, host, previous, limits, &mut problems);
     Compilation::new(tables, problems)
@@ -50,8 +54,8 @@ pub fn with_slots(tables: &Tables, config: &Config, host: &Host, limits: &Limits
     Tables { rings, ..tables.clone() }
 }
 
-/// Compiles some frontends: all of certain routes. Of the tables it makes only what belongs to them, but all backends:
-/// those of routes that `is_ours` does not name by their id stay as they are.
+/// Compiles some frontends: all of certain routes. Of the tables it makes only what belongs to them;
+/// `is_ours` knows their routes by id.
 fn compile_part(
     frontends: &Frontends<'_>,
     is_ours: impl Fn(u32) -> bool,

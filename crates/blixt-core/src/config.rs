@@ -113,6 +113,13 @@ impl Config {
     }
 }
 
+impl Pool {
+    /// Everyone in it, some perhaps more than once.
+    pub fn backends(&self) -> impl Iterator<Item = &Backend> {
+        self.shares.iter().flat_map(|share| &share.backends).chain(&self.draining)
+    }
+}
+
 impl Protocol {
     /// The number in the IP header.
     pub const fn number(self) -> u8 {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +16,7 @@ pub struct Host {
     /// Devices that can carry traffic, by index.
     pub devices: BTreeMap<u32, Device>,
     /// How each backend is reached; one that is missing has no route.
-    pub paths: BTreeMap<IpAddr, Path>,
+    pub paths: Arc<BTreeMap<IpAddr, Path>>,
     /// For each address that only Blixt owns and that lies in the subnet of a device: that device.
     pub on_link: BTreeMap<IpAddr, u32>,
     /// Neighbours that are resolved (or were, and are being probed again), by device and address.

@@ -13,23 +13,23 @@ use crate::api::{
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Snapshot {
     /// Every BlixtClass.
-    pub blixt_classes: BTreeMap<ObjectKey, Arc<BlixtClass>>,
+    pub blixt_classes: BTreeMap<Arc<ObjectKey>, Arc<BlixtClass>>,
     /// Every GatewayClass, of any controller.
-    pub gateway_classes: BTreeMap<ObjectKey, Arc<GatewayClass>>,
+    pub gateway_classes: BTreeMap<Arc<ObjectKey>, Arc<GatewayClass>>,
     /// Every Gateway, of any class.
-    pub gateways: BTreeMap<ObjectKey, Arc<Gateway>>,
+    pub gateways: BTreeMap<Arc<ObjectKey>, Arc<Gateway>>,
     /// Every ListenerSet.
-    pub listener_sets: BTreeMap<ObjectKey, Arc<ListenerSet>>,
+    pub listener_sets: BTreeMap<Arc<ObjectKey>, Arc<ListenerSet>>,
     /// Every TCPRoute and UDPRoute.
-    pub routes: BTreeMap<ObjectKey, Arc<L4Route>>,
+    pub routes: BTreeMap<Arc<ObjectKey>, Arc<L4Route>>,
     /// Every ReferenceGrant.
-    pub reference_grants: BTreeMap<ObjectKey, Arc<ReferenceGrant>>,
+    pub reference_grants: BTreeMap<Arc<ObjectKey>, Arc<ReferenceGrant>>,
     /// Every Namespace. One that is missing has no labels, save its name.
-    pub namespaces: BTreeMap<ObjectKey, Arc<Namespace>>,
+    pub namespaces: BTreeMap<Arc<ObjectKey>, Arc<Namespace>>,
     /// Every Service.
-    pub services: BTreeMap<ObjectKey, Arc<Service>>,
+    pub services: BTreeMap<Arc<ObjectKey>, Arc<Service>>,
     /// Every EndpointSlice.
-    pub endpoint_slices: BTreeMap<ObjectKey, Arc<EndpointSlice>>,
+    pub endpoint_slices: BTreeMap<Arc<ObjectKey>, Arc<EndpointSlice>>,
     /// Objects that are written down, but so that they cannot be used, and of which no earlier state is known.
     pub broken: BTreeSet<ObjectKey>,
     /// What the machine is called on the network.
@@ -58,7 +58,11 @@ impl Snapshot {
 
     /// Adds an object, or replaces the one of its name.
     pub fn insert(&mut self, object: Object) {
-        let key = object.key();
+        self.insert_as(Arc::new(object.key()), object);
+    }
+
+    /// The same under a key that is its own, shared with whoever else knows the object by it.
+    pub fn insert_as(&mut self, key: Arc<ObjectKey>, object: Object) {
         match object {
             Object::BlixtClass(object) => drop(self.blixt_classes.insert(key, object)),
             Object::GatewayClass(object) => drop(self.gateway_classes.insert(key, object)),

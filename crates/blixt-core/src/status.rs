@@ -15,7 +15,7 @@ pub const CONTROLLER_NAME: &str = "gateway.networking.k8s.io/blixt";
 pub type Statuses = BTreeMap<ObjectKey, Status>;
 
 /// A status, by the kind of its object.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize)]
 #[serde(untagged)]
 pub enum Status {
     /// Of a GatewayClass.
@@ -29,7 +29,7 @@ pub enum Status {
 }
 
 /// The status of a GatewayClass.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayClassStatus {
     /// `Accepted`, `SupportedVersion`.
@@ -39,14 +39,14 @@ pub struct GatewayClassStatus {
 }
 
 /// A feature of the conformance suite.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct SupportedFeature {
     /// Its name there.
     pub name: Cow<'static, str>,
 }
 
 /// The status of a Gateway.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayStatus {
     /// Addresses that it serves on.
@@ -61,7 +61,7 @@ pub struct GatewayStatus {
 }
 
 /// An address that is bound to a Gateway.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct StatusAddress {
     /// `IPAddress`.
     #[serde(rename = "type")]
@@ -71,7 +71,7 @@ pub struct StatusAddress {
 }
 
 /// The status of a ListenerSet.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct ListenerSetStatus {
     /// `Accepted`, `Programmed`.
     pub conditions: Vec<Condition>,
@@ -81,7 +81,7 @@ pub struct ListenerSetStatus {
 }
 
 /// The status of a listener of a Gateway or a ListenerSet.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ListenerStatus {
     /// Its name.
@@ -95,14 +95,14 @@ pub struct ListenerStatus {
 }
 
 /// The status of a route.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct RouteStatus {
     /// One for each parentRef that leads to a Gateway of ours.
     pub parents: Vec<RouteParentStatus>,
 }
 
 /// How a route stands with one of its parents.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RouteParentStatus {
     /// As the route's spec has it.
@@ -114,7 +114,7 @@ pub struct RouteParentStatus {
 }
 
 /// One statement about an object.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
     /// What it speaks of.
@@ -132,7 +132,7 @@ pub struct Condition {
 }
 
 /// Whether something is so.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum ConditionStatus {
     /// It is.
     True,

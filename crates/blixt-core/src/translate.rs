@@ -26,11 +26,12 @@ mod refusal;
 mod route;
 mod touched;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
+use smol_str::SmolStr;
 
-use crate::api::ObjectKey;
+use crate::api::{L4Route, ObjectKey};
 use crate::config::{Config, Endpoint};
 use crate::snapshot::Snapshot;
 use crate::status::Statuses;
@@ -79,27 +80,81 @@ pub struct Note {
 
 /// Translates. With `report` absent, whatever depends on the data plane is Unknown.
 pub fn translate(snapshot: &Snapshot, report: Option<&Report>) -> Translation {
-    let mut notes = Vec::new();
     let classes = class::classes(snapshot);
-    let mut gateways = gateway::gateways(snapshot, &classes, &mut notes);
-    address::assign(snapshot, &mut gateways);
-    let sets = listener_set::listener_sets(snapshot, &gateways, &mut notes);
-    let mut listeners = listener::listeners(&gateways, &sets);
-    conflict::mark_conflicts(&mut listeners);
-    let claims = conflict::claim_endpoints(snapshot, &gateways, &mut listeners);
-    let routes = attachment::attach(snapshot, &gateways, &sets, &mut listeners, &mut notes);
-    let is_frontend = |endpoint: &Endpoint| claims.listeners.contains_key(endpoint);
-    let own = endpoint::Own { is_frontend: &is_frontend, addresses: &claims.owned };
-    let backends = backend::Resolver::new(snapshot, own, endpoint::Slices::new(snapshot, |_, _| true));
-    let resolved: Vec<backend::Resolved> = routes.iter().map(|route| backends.resolve(route.route)).collect();
-    let config = frontend::config(&claims, &gateways, &listeners, &routes, &resolved);
-    let programmed = programmed::Programmed::new(report);
+    let model = Model::new(snapshot, &classes, |_| true);
+    Translation { config: model.config(), statuses: model.statuses(report), notes: model.notes }
+}
 
-    let mut statuses = class::statuses(&classes);
-    statuses.extend(gateway::statuses(&gateways, &sets, &listeners, &programmed));
-    statuses.extend(listener_set::statuses(&gateways, &sets, &listeners, &programmed));
-    statuses.extend(route::statuses(&gateways, &listeners, &routes, &resolved, &programmed));
-    notes.extend(backends.notes(&routes));
-    notes.sort();
-    Translation { config, statuses, notes }
+/// The statuses that may be others since EndpointSlices of `services`, and nothing else, changed: those of the routes
+/// that refer to them.
+pub fn retell(
+    snapshot: &Snapshot,
+    report: Option<&Report>,
+    services: &BTreeSet<(SmolStr, SmolStr)>,
+) -> Statuses {
+    let classes = class::classes(snapshot);
+    let model = Model::new(snapshot, &classes, touched::refers_to(services));
+    model.route_statuses(&programmed::Programmed::new(report))
+}
+
+/// The Config alone, in half the time.
+pub fn config(snapshot: &Snapshot) -> Config {
+    Model::new(snapshot, &class::classes(snapshot), |_| true).config()
+}
+
+/// Everything that Config and statuses follow from.
+struct Model<'a> {
+    classes: &'a class::Classes<'a>,
+    gateways: Vec<gateway::GatewayState<'a>>,
+    sets: Vec<listener_set::SetState<'a>>,
+    listeners: Vec<listener::ListenerState<'a>>,
+    claims: conflict::Claims,
+    routes: Vec<attachment::AttachedRoute<'a>>,
+    /// The backends of each route that is wanted.
+    resolved: Vec<Option<backend::Resolved>>,
+    notes: Vec<Note>,
+}
+
+impl<'a> Model<'a> {
+    fn new(
+        snapshot: &'a Snapshot,
+        classes: &'a class::Classes<'a>,
+        wants: impl Fn(&L4Route) -> bool,
+    ) -> Self {
+        let mut notes = Vec::new();
+        let mut gateways = gateway::gateways(snapshot, classes, &mut notes);
+        address::assign(snapshot, &mut gateways);
+        let sets = listener_set::listener_sets(snapshot, &gateways, &mut notes);
+        let mut listeners = listener::listeners(&gateways, &sets);
+        conflict::mark_conflicts(&mut listeners);
+        let claims = conflict::claim_endpoints(snapshot, &gateways, &mut listeners);
+        let routes = attachment::attach(snapshot, &gateways, &sets, &mut listeners, &mut notes);
+        let is_frontend = |endpoint: &Endpoint| claims.listeners.contains_key(endpoint);
+        let own = endpoint::Own { is_frontend: &is_frontend, addresses: &claims.owned };
+        let backends = backend::Resolver::new(snapshot, own, endpoint::Slices::new(snapshot, |_, _| true));
+        let resolve =
+            |route: &attachment::AttachedRoute<'a>| wants(route.route).then(|| backends.resolve(route.route));
+        let resolved = routes.iter().map(resolve).collect();
+        notes.extend(backends.notes(&routes));
+        notes.sort();
+        Self { classes, gateways, sets, listeners, claims, routes, resolved, notes }
+    }
+
+    fn config(&self) -> Config {
+        frontend::config(&self.claims, &self.gateways, &self.listeners, &self.routes, &self.resolved)
+    }
+
+    fn statuses(&self, report: Option<&Report>) -> Statuses {
+        let Self { gateways, sets, listeners, .. } = self;
+        let programmed = programmed::Programmed::new(report);
+        let mut statuses = class::statuses(self.classes);
+        statuses.extend(gateway::statuses(gateways, sets, listeners, &programmed));
+        statuses.extend(listener_set::statuses(gateways, sets, listeners, &programmed));
+        statuses.extend(self.route_statuses(&programmed));
+        statuses
+    }
+
+    fn route_statuses(&self, programmed: &programmed::Programmed<'_>) -> Statuses {
+        route::statuses(&self.gateways, &self.listeners, &self.routes, &self.resolved, programmed)
+    }
 }

@@ -25,7 +25,7 @@ use blixt_core::manifest::{self, Content};
 use blixt_core::snapshot::Snapshot;
 use blixt_core::status::{Condition, ListenerStatus, Status};
 use blixt_core::tables::{BackendSlot, Limits, Tables};
-use blixt_core::translate::{FrontendReport, Report, Touched, Translation, retranslate, translate};
+use blixt_core::translate::{FrontendReport, Report, Touched, Translation, retell, retranslate, translate};
 
 const MACHINE: &str = "192.0.2.1 2001:db8::1";
 
@@ -121,7 +121,7 @@ fn retranslating_endpoints_is_translating_everything() {
     for input in files("testdata", ".in.yaml") {
         let text = fs::read_to_string(&input).expect("a golden file is readable");
         let before = snapshot(&text).0;
-        let config = translate(&before, None).config;
+        let Translation { config, statuses, .. } = translate(&before, None);
         for (key, slice) in &before.endpoint_slices {
             let mut smaller = EndpointSlice::clone(slice);
             smaller.spec.endpoints = smaller.spec.endpoints.iter().skip(1).cloned().collect();
@@ -136,9 +136,13 @@ fn retranslating_endpoints_is_translating_everything() {
                 snapshot.remove(key);
                 after.into_iter().for_each(|object| snapshot.insert(object));
                 let Touched::Services(services) = touched else { panic!("a slice touches Services alone") };
-                let whole = translate(&snapshot, None).config;
-                assert_eq!(retranslate(&snapshot, &config, &services), whole, "{}: {key}", input.display());
-                changes += usize::from(whole != config);
+                let whole = translate(&snapshot, None);
+                let input = input.display();
+                assert_eq!(retranslate(&snapshot, &config, &services), whole.config, "{input}: {key}");
+                let mut told = statuses.clone();
+                told.extend(retell(&snapshot, None, &services));
+                assert_eq!(told, whole.statuses, "{input}: {key}");
+                changes += usize::from(whole.config != config);
             }
         }
     }
@@ -301,7 +305,7 @@ fn table_lines(config: &Config) -> serde_json::Value {
     let host = Host {
         addresses: addresses(MACHINE).into_iter().collect(),
         devices: BTreeMap::from([(2, Device { name: "eth0".into(), mtu: 1500, ..Device::default() })]),
-        paths: backends.map(path).collect(),
+        paths: Arc::new(backends.map(path).collect()),
         ..Host::default()
     };
     let compilation = compile(config, &host, &Tables::default(), &Limits::default());

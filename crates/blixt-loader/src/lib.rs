@@ -49,6 +49,6 @@ pub use family::MapAddress;
 pub use flows::FlowEntries;
 pub use hook::{Driver, Hook, Mode, modes};
 pub use instance::Instance;
-pub use machine::release_memory;
+pub use machine::{release_memory, share_memory};
 pub use object::KeptSize;
 pub use plain::Plain;

@@ -53,6 +53,15 @@ fn is_old(release: &str) -> bool {
     version(release).is_some_and(|release| Some(release) < version(OLDEST_KERNEL))
 }
 
+/// Has all threads allocate from one place: what one of them frees, the others use again.
+pub fn share_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes no pointer, and is called before there are threads.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1)
+    };
+}
+
 /// Gives memory that is not in use any more back to the machine. Reading ten thousand routes takes several times the
 /// memory of keeping them, and the allocator would hold on to it.
 pub fn release_memory() {

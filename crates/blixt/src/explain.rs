@@ -82,13 +82,7 @@ fn host(config: &Config) -> Host {
         xdp_sender: false,
     };
     let pools = config.frontends.values().map(|frontend| &frontend.pool);
-    let backends = pools.flat_map(|pool| {
-        pool.shares
-            .iter()
-            .flat_map(|share| &share.backends)
-            .chain(&pool.draining)
-            .map(|backend| backend.address)
-    });
+    let backends = pools.flat_map(|pool| pool.backends().map(|backend| backend.address));
     let path = |address: std::net::IpAddr| {
         let source = machine.default_addresses.iter().find(|source| source.is_ipv4() == address.is_ipv4());
         let source = source.copied().unwrap_or(address);
@@ -97,7 +91,7 @@ fn host(config: &Config) -> Host {
     let paths: std::collections::BTreeMap<_, _> = backends.map(|address| (address, path(address))).collect();
     Host {
         neighbours: paths.keys().map(|address| ((DEVICE, *address), Mac([2, 0, 0, 0, 0, 2]))).collect(),
-        paths,
+        paths: paths.into(),
         addresses: machine.addresses.clone(),
         devices: [(DEVICE, device)].into(),
         ..Host::default()

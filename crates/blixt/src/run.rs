@@ -18,8 +18,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
-use blixt_loader::Dataplane;
 use blixt_loader::host::{self, Observation};
+use blixt_loader::{Dataplane, share_memory};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -49,6 +49,7 @@ const ASKS: usize = 16;
 pub fn run(args: RunArgs) -> anyhow::Result<Exit> {
     let settings = Settings::try_from(args)?;
     raise_descriptor_limit();
+    share_memory();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
     let exit = runtime.block_on(follow(settings));
     // Announcements and answers under way are not waited for.

@@ -58,8 +58,9 @@ impl Types {
         self.source.push(String::new());
         let required: Vec<&str> =
             schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-        let mut source =
-            format!("#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]\npub struct {name} {{\n");
+        let mut source = format!(
+            "#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]\npub struct {name} {{\n"
+        );
         for (field, schema) in schema["properties"].as_object().into_iter().flatten() {
             let typed = self.type_of(&name, property, field, schema)?;
             let snake = snake_case(field);
@@ -112,7 +113,7 @@ impl Types {
         self.name_of(parent, property, &parent_name, schema, |types, name, _, schema, shape| {
             types.names.insert(shape, name.clone());
             let mut source = format!(
-                "#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]\npub enum {name} {{\n"
+                "#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]\npub enum {name} {{\n"
             );
             for value in schema["enum"].as_array().into_iter().flatten().filter_map(Value::as_str) {
                 writeln!(source, "    {value},")?;

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct GatewayClassSpec {
     #[serde(rename = "controllerName")]
     pub controller_name: SmolStr,
@@ -20,7 +20,7 @@ pub struct GatewayClassSpec {
     pub parameters_ref: Option<ObjectReference>,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct ObjectReference {
     pub group: SmolStr,
     pub kind: SmolStr,
@@ -29,7 +29,7 @@ pub struct ObjectReference {
     pub namespace: Option<SmolStr>,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct GatewaySpec {
     #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
     pub addresses: Box<[GatewayAddress]>,
@@ -44,26 +44,26 @@ pub struct GatewaySpec {
     pub tls: Option<GatewayTls>,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct GatewayAddress {
     pub r#type: SmolStr,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<SmolStr>,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct AllowedListeners {
     pub namespaces: ListenerNamespaces,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct ListenerNamespaces {
     pub from: ListenerNamespacesFrom,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<Selector>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum ListenerNamespacesFrom {
     All,
     Selector,
@@ -71,7 +71,7 @@ pub enum ListenerNamespacesFrom {
     None,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Selector {
     #[serde(rename = "matchExpressions", default, skip_serializing_if = "<[_]>::is_empty")]
     pub match_expressions: Box<[MatchExpression]>,
@@ -79,7 +79,7 @@ pub struct Selector {
     pub match_labels: BTreeMap<SmolStr, SmolStr>,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct MatchExpression {
     pub key: SmolStr,
     pub operator: SmolStr,
@@ -87,7 +87,7 @@ pub struct MatchExpression {
     pub values: Box<[SmolStr]>,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Infrastructure {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<SmolStr, SmolStr>,
@@ -97,14 +97,14 @@ pub struct Infrastructure {
     pub parameters_ref: Option<LocalObjectReference>,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct LocalObjectReference {
     pub group: SmolStr,
     pub kind: SmolStr,
     pub name: SmolStr,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Listener {
     #[serde(rename = "allowedRoutes")]
     pub allowed_routes: AllowedRoutes,
@@ -117,34 +117,34 @@ pub struct Listener {
     pub tls: Option<ListenerTls>,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct AllowedRoutes {
     #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
     pub kinds: Box<[RouteGroupKind]>,
     pub namespaces: RouteNamespaces,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct RouteGroupKind {
     pub group: SmolStr,
     pub kind: SmolStr,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct RouteNamespaces {
     pub from: RouteNamespacesFrom,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<Selector>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum RouteNamespacesFrom {
     All,
     Selector,
     Same,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct ListenerTls {
     #[serde(rename = "certificateRefs", default, skip_serializing_if = "<[_]>::is_empty")]
     pub certificate_refs: Box<[ObjectReference]>,
@@ -153,13 +153,13 @@ pub struct ListenerTls {
     pub options: BTreeMap<SmolStr, SmolStr>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum ListenerTlsMode {
     Terminate,
     Passthrough,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct GatewayTls {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend: Option<BackendTls>,
@@ -167,59 +167,59 @@ pub struct GatewayTls {
     pub frontend: Option<FrontendTls>,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct BackendTls {
     #[serde(rename = "clientCertificateRef", default, skip_serializing_if = "Option::is_none")]
     pub client_certificate_ref: Option<ObjectReference>,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct FrontendTls {
     pub default: FrontendTlsDefault,
     #[serde(rename = "perPort", default, skip_serializing_if = "<[_]>::is_empty")]
     pub per_port: Box<[FrontendTlsPort]>,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct FrontendTlsDefault {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation: Option<Validation>,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Validation {
     #[serde(rename = "caCertificateRefs")]
     pub ca_certificate_refs: Box<[ObjectReference]>,
     pub mode: ValidationMode,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum ValidationMode {
     AllowValidOnly,
     AllowInsecureFallback,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct FrontendTlsPort {
     pub port: u16,
     pub tls: FrontendTlsDefault,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct ListenerSetSpec {
     pub listeners: Box<[Listener]>,
     #[serde(rename = "parentRef")]
     pub parent_ref: ObjectReference,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct L4RouteSpec {
     #[serde(rename = "parentRefs", default, skip_serializing_if = "<[_]>::is_empty")]
     pub parent_refs: Box<[ParentReference]>,
     pub rules: Box<[L4RouteRule]>,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct ParentReference {
     pub group: SmolStr,
     pub kind: SmolStr,
@@ -232,7 +232,7 @@ pub struct ParentReference {
     pub section_name: Option<SmolStr>,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct L4RouteRule {
     #[serde(rename = "backendRefs")]
     pub backend_refs: Box<[BackendRef]>,
@@ -240,7 +240,7 @@ pub struct L4RouteRule {
     pub name: Option<SmolStr>,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct BackendRef {
     pub group: SmolStr,
     pub kind: SmolStr,
@@ -252,20 +252,20 @@ pub struct BackendRef {
     pub weight: u32,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct ReferenceGrantSpec {
     pub from: Box<[ReferenceGrantFrom]>,
     pub to: Box<[ReferenceGrantTo]>,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct ReferenceGrantFrom {
     pub group: SmolStr,
     pub kind: SmolStr,
     pub namespace: SmolStr,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct ReferenceGrantTo {
     pub group: SmolStr,
     pub kind: SmolStr,

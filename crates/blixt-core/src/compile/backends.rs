@@ -80,7 +80,7 @@ pub(super) fn pools<'a>(frontends: &Frontends<'_>, host: &'a Host, routes: &Rout
     pools
 }
 
-/// Gives every member a slot, and returns all slots that were ever used.
+/// Gives every member a slot, and returns those slots and the ones that nobody of ours stands in any more.
 pub(super) fn assign(
     members: &mut Members<'_>,
     is_ours: impl Fn(u32) -> bool,
@@ -94,18 +94,12 @@ pub(super) fn assign(
         let family = Family::from(member.identity.endpoint.address);
         member.slot = free[usize::from(family == Family::V6)].take();
     }
-    let mut entries = previous.backends.clone();
-    for entry in entries.values_mut().filter(|entry| is_ours(entry)) {
-        entry.state = BackendState::Gone;
-        entry.hop = 0;
-        entry.route = 0;
-    }
-    for member in members {
-        if let Some((slot, id)) = member.slot {
-            entries.insert(slot, member.entry(id));
-        }
-    }
-    entries
+    let ours = previous.backends.iter().filter(|(_, entry)| is_ours(entry));
+    let gone = ours.map(|(slot, entry)| {
+        (*slot, BackendEntry { state: BackendState::Gone, hop: 0, route: 0, ..entry.clone() })
+    });
+    let there = members.iter().filter_map(|member| member.slot.map(|(slot, id)| (slot, member.entry(id))));
+    gone.chain(there).collect()
 }
 
 /// What is wrong with single backends.

@@ -4,13 +4,16 @@
 //! compiling everything.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
 
 use rustc_hash::FxHashSet;
 
 use super::{Compilation, Frontends, Problem, addresses, compile, compile_part, devices, hops};
-use crate::config::{Config, Endpoint, RouteName};
-use crate::host::Host;
-use crate::tables::{BackendEntry, BackendSlot, Family, HopEntry, Limits, Tables};
+use crate::config::{Config, Endpoint, Frontend, RouteName};
+use crate::diff::diff;
+use crate::host::{Host, Path};
+use crate::tables::{Family, HopEntry, Limits, Op, Tables};
 
 /// With more than one part in so many changed, all is compiled.
 const FEW: usize = 4;
@@ -28,10 +31,20 @@ pub struct Last<'a> {
     pub problems: &'a [Problem],
 }
 
-/// The same as [`compile()`] with the last tables, in less time when little changed.
-pub fn recompile(config: &Config, host: &Host, last: &Last<'_>, limits: &Limits) -> Compilation {
+/// What leads from the last tables to others.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Change {
+    /// In the order in which they must be applied.
+    pub ops: Vec<Op>,
+    /// What could not be had, all of it.
+    pub problems: Vec<Problem>,
+}
+
+/// The change to what [`compile()`] makes of the last tables, in less time when little changed.
+pub fn recompile(config: &Config, host: &Host, last: &Last<'_>, limits: &Limits) -> Change {
     let Some(touched) = touched(config, host, last, limits) else {
-        return compile(config, host, last.tables, limits);
+        let Compilation { tables, problems } = compile(config, host, last.tables, limits);
+        return Change { ops: diff(last.tables, &tables), problems };
     };
     let is_touched = |route: &Option<RouteName>| touched.contains(&route.as_ref());
     let frontends: Frontends<'_> =
@@ -39,21 +52,10 @@ pub fn recompile(config: &Config, host: &Host, last: &Last<'_>, limits: &Limits)
     let left = |endpoint: &Endpoint| {
         last.config.frontends.get(endpoint).is_none_or(|frontend| is_touched(&frontend.route))
     };
-    let ids: FxHashSet<u32> = last
-        .tables
-        .routes
-        .iter()
-        .filter(|(_, entry)| is_touched(&entry.name))
-        .map(|(id, _)| *id)
-        .chain(touched.contains(&None).then_some(0))
-        .collect();
-    let rings: FxHashSet<u32> = last
-        .tables
-        .frontends
-        .iter()
-        .filter(|(endpoint, _)| left(endpoint))
-        .map(|(_, entry)| entry.ring)
-        .collect();
+    let routes = part(&last.tables.routes, |_, entry| is_touched(&entry.name));
+    let is_ours = |id: u32| routes.contains_key(&id) || (id == 0 && touched.contains(&None));
+    let before = part(&last.tables.frontends, |endpoint, _| left(endpoint));
+    let rings: FxHashSet<u32> = before.values().map(|entry| entry.ring).collect();
 
     let mut problems: Vec<Problem> = last
         .problems
@@ -61,17 +63,28 @@ pub fn recompile(config: &Config, host: &Host, last: &Last<'_>, limits: &Limits)
         .filter(|problem| problem.frontend().is_some_and(|endpoint| !left(endpoint)))
         .cloned()
         .collect();
-    let part = compile_part(&frontends, |id| ids.contains(&id), host, last.tables, limits, &mut problems);
-    let tables = Tables {
+    let compiled = compile_part(&frontends, is_ours, host, last.tables, limits, &mut problems);
+    let to = Tables {
         devices: devices(host, last.tables),
-        hops: merged_hops(part.hops, &part.backends, host, last),
-        routes: merged(&last.tables.routes, |id| !ids.contains(id), part.routes),
-        backends: part.backends,
-        rings: merged(&last.tables.rings, |id| !rings.contains(id), part.rings),
-        frontends: merged(&last.tables.frontends, |endpoint| !left(endpoint), part.frontends),
+        hops: hops_after(&compiled, host, last),
         addresses: addresses(config, host, last.tables, limits, &mut problems),
+        ..compiled
     };
-    Compilation::new(tables, problems)
+    let from = Tables {
+        devices: last.tables.devices.clone(),
+        hops: last.tables.hops.clone(),
+        routes,
+        backends: to
+            .backends
+            .keys()
+            .filter_map(|slot| Some((*slot, last.tables.backends.get(slot)?.clone())))
+            .collect(),
+        rings: part(&last.tables.rings, |id, _| rings.contains(id)),
+        frontends: before,
+        addresses: last.tables.addresses.clone(),
+    };
+    let Compilation { tables, problems } = Compilation::new(to, problems);
+    Change { ops: diff(&from, &tables), problems }
 }
 
 /// The routes of frontends that changed; `None`: too much changed, or what changed may touch everything.
@@ -81,9 +94,11 @@ fn touched<'a>(
     last: &Last<'a>,
     limits: &Limits,
 ) -> Option<FxHashSet<Option<&'a RouteName>>> {
-    let same_ways = host.name == last.host.name
-        && host.paths == last.host.paths
-        && host.devices.keys().eq(last.host.devices.keys());
+    let same_ways = host.name == last.host.name && host.devices.keys().eq(last.host.devices.keys());
+    let moved = moved(host, last.host);
+    let is_moved = |frontend: &Frontend| {
+        !moved.is_empty() && frontend.pool.backends().any(|backend| moved.contains(&backend.address))
+    };
     let named = last.tables.hops.values().all(|hop| hop.next_hop.is_some())
         && last.tables.routes.values().all(|route| route.name.is_some());
     let short = last.problems.iter().any(Problem::is_shortage);
@@ -94,10 +109,9 @@ fn touched<'a>(
     if !same_ways || !named || short || !room {
         return None;
     }
-    let came = config
-        .frontends
-        .iter()
-        .filter(|(endpoint, frontend)| last.config.frontends.get(endpoint) != Some(*frontend));
+    let came = config.frontends.iter().filter(|(endpoint, frontend)| {
+        last.config.frontends.get(endpoint) != Some(*frontend) || is_moved(frontend)
+    });
     let went = last
         .config
         .frontends
@@ -108,25 +122,28 @@ fn touched<'a>(
     (changed.len() <= config.frontends.len() / FEW).then(|| changed.into_iter().collect())
 }
 
-fn merged<K: Ord + Copy, V: Clone>(
-    last: &BTreeMap<K, V>,
-    stays: impl Fn(&K) -> bool,
-    part: BTreeMap<K, V>,
-) -> BTreeMap<K, V> {
-    let mut all: BTreeMap<K, V> =
-        last.iter().filter(|(key, _)| stays(key)).map(|(key, value)| (*key, value.clone())).collect();
-    all.extend(part);
-    all
+/// The backends that are not reached as they were.
+fn moved(host: &Host, last: &Host) -> FxHashSet<IpAddr> {
+    if Arc::ptr_eq(&host.paths, &last.paths) {
+        return FxHashSet::default();
+    }
+    let other = |paths: &BTreeMap<IpAddr, Path>, (address, path): &(&IpAddr, &Path)| {
+        paths.get(*address) != Some(*path)
+    };
+    let came = host.paths.iter().filter(|path| other(&last.paths, path));
+    let went = last.paths.iter().filter(|path| other(&host.paths, path));
+    came.chain(went).map(|(address, _)| *address).collect()
+}
+
+fn part<K: Ord + Copy, V: Clone>(all: &BTreeMap<K, V>, belongs: impl Fn(&K, &V) -> bool) -> BTreeMap<K, V> {
+    all.iter().filter(|(key, value)| belongs(key, value)).map(|(key, value)| (*key, value.clone())).collect()
 }
 
 /// Hops are shared among routes: those stay that a backend needs.
-fn merged_hops(
-    part: BTreeMap<u32, HopEntry>,
-    backends: &BTreeMap<BackendSlot, BackendEntry>,
-    host: &Host,
-    last: &Last<'_>,
-) -> BTreeMap<u32, HopEntry> {
-    let needed: FxHashSet<u32> = backends.values().map(|entry| entry.hop).collect();
+fn hops_after(compiled: &Tables, host: &Host, last: &Last<'_>) -> BTreeMap<u32, HopEntry> {
+    let others = last.tables.backends.iter().filter(|(slot, _)| !compiled.backends.contains_key(slot));
+    let needed: FxHashSet<u32> =
+        others.map(|(_, entry)| entry.hop).chain(compiled.backends.values().map(|entry| entry.hop)).collect();
     let same = host.neighbours == last.host.neighbours && host.devices == last.host.devices;
     let renew = |hop: &HopEntry| if same { hop.clone() } else { hops::renewed(hop, host) };
     let mut all: BTreeMap<u32, HopEntry> = last
@@ -136,6 +153,6 @@ fn merged_hops(
         .filter(|(id, _)| needed.contains(id))
         .map(|(id, hop)| (*id, renew(hop)))
         .collect();
-    all.extend(part);
+    all.extend(compiled.hops.iter().map(|(id, hop)| (*id, hop.clone())));
     all
 }

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use blixt_packet::abi::{Flow, FlowKey, Settings, V4, V6};
 
@@ -152,7 +153,7 @@ fn config(numbers: &[u8], forwarding: Forwarding) -> Config {
             .iter()
             .map(|number| Backend { address: backend(*number), port: 8080, node: None })
             .collect();
-        let frontend = std::sync::Arc::new(Frontend {
+        let frontend = Arc::new(Frontend {
             listener: "default/gateway/web".into(),
             route: Some(RouteName {
                 kind: "TCPRoute".into(),
@@ -176,7 +177,7 @@ fn host() -> Host {
     for number in 1..=200 {
         for (address, source) in [(v4(number), v4(254)), (v6(number), "2001:db8::254".parse().unwrap())] {
             let path = Path { device: 7, next_hop: address, source, mtu: 1500, local: number == 200 };
-            host.paths.insert(address, path);
+            Arc::make_mut(&mut host.paths).insert(address, path);
             host.neighbours.insert((7, address), Mac([2, 0, 0, 0, 0, number]));
         }
     }

@@ -39,7 +39,7 @@ pub fn attach<'a>(
     let parents = Parents::new(gateways, sets, listeners);
     let mut routes: Vec<AttachedRoute<'a>> = Vec::new();
     let mut by_age: Vec<(&ObjectKey, &L4Route)> =
-        snapshot.routes.iter().map(|(key, route)| (key, route.as_ref())).collect();
+        snapshot.routes.iter().map(|(key, route)| (&**key, route.as_ref())).collect();
     by_age.sort_by_key(|(key, route)| (route.metadata.age(), key.kind));
     for (key, route) in by_age {
         let found: Vec<Parent<'_>> = route

@@ -116,7 +116,7 @@ impl<'a> Resolver<'a> {
             .snapshot
             .services
             .iter()
-            .map(|(key, service)| (key, unheeded(&service.spec)))
+            .map(|(key, service)| (&**key, unheeded(&service.spec)))
             .filter(|(_, unheeded)| !unheeded.is_empty())
             .collect();
         if asking.is_empty() {

@@ -43,7 +43,10 @@ pub struct Settings {
 }
 
 /// The classes of ours, by name.
-pub fn classes(snapshot: &Snapshot) -> BTreeMap<&str, Class<'_>> {
+pub type Classes<'a> = BTreeMap<&'a str, Class<'a>>;
+
+/// Finds them.
+pub fn classes(snapshot: &Snapshot) -> Classes<'_> {
     let ours = snapshot.gateway_classes.iter().filter(|(_, class)| is_ours(class));
     ours.map(|(key, class)| {
         let settings = settings(snapshot, class);
@@ -104,7 +107,7 @@ fn usable(range: AddressRange) -> Result<AddressRange, String> {
 }
 
 /// `Accepted` and `SupportedVersion`, and what the class can do.
-pub fn statuses(classes: &BTreeMap<&str, Class<'_>>) -> Statuses {
+pub fn statuses(classes: &Classes<'_>) -> Statuses {
     classes.values().map(|class| (class.key.clone(), Status::GatewayClass(status(class)))).collect()
 }
 

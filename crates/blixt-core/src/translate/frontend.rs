@@ -17,7 +17,7 @@ pub fn config(
     gateways: &[GatewayState<'_>],
     listeners: &[ListenerState<'_>],
     routes: &[AttachedRoute<'_>],
-    resolved: &[Resolved],
+    resolved: &[Option<Resolved>],
 ) -> Config {
     let frontends = claims.listeners.iter().map(|(endpoint, index)| {
         let listener = &listeners[*index];
@@ -27,7 +27,9 @@ pub fn config(
             listener: listener.name().into(),
             route: oldest.map(|route| route_name(&routes[route])),
             forwarding: settings.map(|settings| settings.forwarding).unwrap_or_default(),
-            pool: oldest.map_or_else(Pool::default, |route| resolved[route].pool(endpoint.address.into())),
+            pool: oldest
+                .and_then(|route| resolved[route].as_ref())
+                .map_or_else(Pool::default, |resolved| resolved.pool(endpoint.address.into())),
         };
         (*endpoint, Arc::new(frontend))
     });

@@ -1,12 +1,12 @@
 //! Gateways of our classes: whether they are accepted, and their status.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use smol_str::SmolStr;
 
 use super::Note;
-use super::class::{Class, Settings};
+use super::class::{Class, Classes, Settings};
 use super::listener::{self, ListenerState};
 use super::listener_set::SetState;
 use super::namespaces;
@@ -36,7 +36,7 @@ pub struct GatewayState<'a> {
 /// The Gateways of our classes, oldest first.
 pub fn gateways<'a>(
     snapshot: &'a Snapshot,
-    classes: &'a BTreeMap<&str, Class<'a>>,
+    classes: &'a Classes<'a>,
     notes: &mut Vec<Note>,
 ) -> Vec<GatewayState<'a>> {
     let mut gateways = Vec::new();

@@ -37,7 +37,7 @@ pub fn listener_sets<'a>(
     for (key, set) in &snapshot.listener_sets {
         let Some(parent) = parent(set) else {
             notes.push(Note {
-                object: key.clone(),
+                object: ObjectKey::clone(key),
                 field: "spec.parentRef",
                 is_error: true,
                 message: "it names no Gateway: only a Gateway can be the parent of a ListenerSet".into(),
@@ -49,7 +49,7 @@ pub fn listener_sets<'a>(
             sets.push(SetState { key, set, gateway: *index, refusal });
         } else if !snapshot.gateways.contains_key(&parent) {
             notes.push(Note {
-                object: key.clone(),
+                object: ObjectKey::clone(key),
                 field: "spec.parentRef",
                 is_error: true,
                 message: snapshot.absence(&parent),

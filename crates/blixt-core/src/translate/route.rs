@@ -20,12 +20,12 @@ struct Context<'a> {
     programmed: &'a Programmed<'a>,
 }
 
-/// The status of each route that has a parent of ours.
+/// The status of each route that has a parent of ours and whose backends are known.
 pub fn statuses(
     gateways: &[GatewayState<'_>],
     listeners: &[ListenerState<'_>],
     routes: &[AttachedRoute<'_>],
-    resolved: &[Resolved],
+    resolved: &[Option<Resolved>],
     programmed: &Programmed<'_>,
 ) -> Statuses {
     let context = Context { gateways, listeners, routes, programmed };
@@ -33,7 +33,8 @@ pub fn statuses(
         .iter()
         .zip(resolved)
         .enumerate()
-        .map(|(index, (route, resolved))| {
+        .filter_map(|(index, (route, resolved))| Some((index, route, resolved.as_ref()?)))
+        .map(|(index, route, resolved)| {
             let parents = route.parents.iter().map(|parent| RouteParentStatus {
                 parent_ref: parent.reference.clone(),
                 controller_name: CONTROLLER_NAME.into(),

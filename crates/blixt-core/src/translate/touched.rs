@@ -65,13 +65,12 @@ impl Default for Touched {
 
 /// The Config of a Snapshot that differs only in EndpointSlices of `services` from the one that led to `last`.
 pub fn retranslate(snapshot: &Snapshot, last: &Config, services: &BTreeSet<(SmolStr, SmolStr)>) -> Config {
-    let changed: FxHashSet<(&str, &str)> = services.iter().map(|(own, name)| (&**own, &**name)).collect();
-    let is_touched = |route: &L4Route| services_of(route).any(|service| changed.contains(&service));
+    let is_touched = refers_to(services);
     let routes: Vec<(&ObjectKey, &L4Route)> = snapshot
         .routes
         .iter()
         .filter(|(_, route)| is_touched(route))
-        .map(|(key, route)| (key, &**route))
+        .map(|(key, route)| (&**key, &**route))
         .collect();
     // A route may refer to other Services too, whose slices count as much.
     let wanted: FxHashSet<(&str, &str)> = routes.iter().flat_map(|(_, route)| services_of(route)).collect();
@@ -97,6 +96,12 @@ pub fn retranslate(snapshot: &Snapshot, last: &Config, services: &BTreeSet<(Smol
         }
     }
     config
+}
+
+/// Tells whether a route refers to one of these Services.
+pub fn refers_to(services: &BTreeSet<(SmolStr, SmolStr)>) -> impl Fn(&L4Route) -> bool {
+    let services: FxHashSet<(&str, &str)> = services.iter().map(|(own, name)| (&**own, &**name)).collect();
+    move |route| services_of(route).any(|service| services.contains(&service))
 }
 
 /// The Services that a route refers to, by namespace and name.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use blixt_core::host::{Device, Host, Path};
@@ -20,7 +21,7 @@ use super::{HostError, Interest, Observation, neighbour, xdp};
 pub(super) struct Facts {
     pub(super) links: BTreeMap<u32, Link>,
     pub(super) addresses: Vec<LocalAddress>,
-    pub(super) paths: BTreeMap<IpAddr, Path>,
+    pub(super) paths: Arc<BTreeMap<IpAddr, Path>>,
     /// Sources of the default routes.
     pub(super) primary: Vec<IpAddr>,
     pub(super) neighbours: HashMap<NeighbourKey, Neighbour>,
@@ -129,7 +130,7 @@ impl Facts {
             name: node.to_owned(),
             addresses,
             devices,
-            paths: self.paths.clone(),
+            paths: Arc::clone(&self.paths),
             on_link,
             neighbours,
         };

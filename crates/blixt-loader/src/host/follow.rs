@@ -129,8 +129,12 @@ impl Follower {
         let fresh: Vec<IpAddr> =
             wanted.interest.backends.difference(&self.interest.backends).copied().collect();
         let found = path::paths(&mut self.asker, &fresh, &self.facts.links)?;
-        self.facts.paths.retain(|address, _| wanted.interest.backends.contains(address));
-        self.facts.paths.extend(found);
+        let gone = self.interest.backends.difference(&wanted.interest.backends).next().is_some();
+        if gone || !found.is_empty() {
+            let paths = Arc::make_mut(&mut self.facts.paths);
+            paths.retain(|address, _| wanted.interest.backends.contains(address));
+            paths.extend(found);
+        }
         self.interest = Arc::clone(&wanted.interest);
         self.followed = wanted.number;
         self.tend_neighbours()
@@ -147,7 +151,10 @@ impl Follower {
         }
         if self.stale.paths && now >= self.paths_not_before {
             let backends: Vec<IpAddr> = self.interest.backends.iter().copied().collect();
-            self.facts.paths = path::paths(&mut self.asker, &backends, &self.facts.links)?;
+            let paths = path::paths(&mut self.asker, &backends, &self.facts.links)?;
+            if paths != *self.facts.paths {
+                self.facts.paths = Arc::new(paths);
+            }
             self.facts.primary = path::primary(&mut self.asker, &self.facts.links)?;
             self.stale.paths = false;
             self.paths_not_before = Instant::now() + now.elapsed() * REST;

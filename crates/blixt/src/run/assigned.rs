@@ -7,23 +7,22 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use blixt_core::api::ObjectKey;
-use blixt_core::status::Status;
+use blixt_core::status::{Status, Statuses};
 
 use crate::atomic;
-use crate::status::book::Book;
 
 /// Addresses by Gateway.
 pub type Assigned = BTreeMap<ObjectKey, BTreeSet<IpAddr>>;
 
 /// What the statuses say.
-pub fn of(book: &Book) -> Assigned {
+pub fn of(statuses: &Statuses) -> Assigned {
     let addresses = |status: &Status| match status {
         Status::Gateway(gateway) => {
             gateway.addresses.iter().filter_map(|address| address.value.parse().ok()).collect()
         }
         _ => BTreeSet::new(),
     };
-    book.statuses()
+    statuses
         .iter()
         .map(|(key, status)| (key.clone(), addresses(status)))
         .filter(|(_, addresses)| !addresses.is_empty())

@@ -9,13 +9,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use blixt_core::api::ObjectKey;
-use blixt_core::compile::{self, Last, compile, recompile};
+use blixt_core::compile::{self, Change, Compilation, Last, compile, recompile};
 use blixt_core::config::Config;
 use blixt_core::diff::diff;
 use blixt_core::snapshot::Machine;
+use blixt_core::status::Statuses;
 use blixt_core::tables::{Op, Tables};
-use blixt_core::translate::{Note, Report, Touched, Translation, retranslate, translate};
+use blixt_core::translate::{self, Note, Report, Touched, Translation, retranslate, translate};
 use blixt_loader::host::{
     Announcement, Interest, Listening, Observation, Watcher, announce, announcements, listening_sockets,
 };
@@ -32,7 +32,7 @@ use crate::explain;
 use crate::metrics::Numbers;
 use crate::source::Source;
 use crate::source::pending::Changes;
-use crate::status::book::Book;
+use crate::status::book::{self, Book, Transition};
 use crate::status::dir::StatusDir;
 use crate::status::gather;
 use crate::status::view::View;
@@ -42,8 +42,8 @@ const STATUS_DELAY: Duration = Duration::from_millis(50);
 /// But not later than this.
 const STATUS_LATEST: Duration = Duration::from_millis(500);
 
-/// A change of so many objects took memory that is not needed any more.
-const MANY: usize = 1000;
+/// More conditions than this that turn at once are counted in the log, not listed.
+const MANY: usize = 50;
 
 /// A running instance.
 pub struct Balancer {
@@ -75,6 +75,8 @@ pub struct Balancer {
     /// The number of the interest that the Config has in the machine.
     interest: u64,
     statuses_marked: Option<(Instant, Instant)>,
+    /// Whose statuses those are.
+    untold: Touched,
     /// Where statuses come back that were worked out beside the run loop.
     told: mpsc::Sender<Told>,
     /// The number of the newest of them, and whether it is still under way.
@@ -84,7 +86,15 @@ pub struct Balancer {
 /// Statuses that were worked out beside the run loop.
 pub struct Told {
     number: u64,
-    translation: Translation,
+    what: Telling,
+}
+
+/// What there is to tell.
+enum Telling {
+    /// Of every object, with what no status can say.
+    All(Statuses, Vec<Note>),
+    /// Of some objects; with all others it is as it was.
+    Some(Statuses),
 }
 
 /// What tables were compiled from.
@@ -164,6 +174,7 @@ impl Balancer {
             compiled: None,
             interest: 0,
             statuses_marked: None,
+            untold: Touched::default(),
             told,
             telling: (0, false),
         };
@@ -193,7 +204,7 @@ impl Balancer {
             tracing::info!("every file is in order again");
         }
         if now != problems {
-            self.mark_statuses();
+            self.mark_statuses(Touched::Everything);
         }
     }
 
@@ -234,7 +245,7 @@ impl Balancer {
         }
         if self.progress.applied_generation > 0 && std::mem::take(&mut self.stale.devices) {
             let retry = std::mem::take(&mut self.stale.retry);
-            let egress = needs_egress(&self.tables);
+            let egress = needs_egress(self.tables.backends.values());
             let Settings { interfaces, hook, .. } = &self.settings;
             self.devices.follow(&mut self.dataplane, &observation.links, interfaces, *hook, egress, retry);
             self.retire_other_layouts();
@@ -268,8 +279,10 @@ impl Balancer {
     /// When statuses are to be worked out: not before those that are under way.
     pub fn statuses_due(&self) -> Option<Instant> {
         let (_, under_way) = self.telling;
+        // Before the data plane was tried there is nothing to say of it.
+        let tried = self.has_begun() || self.progress.error.is_some();
         self.statuses_marked
-            .filter(|_| !under_way)
+            .filter(|_| tried && !under_way)
             .map(|(first, last)| (last + STATUS_DELAY).min(first + STATUS_LATEST))
     }
 
@@ -278,13 +291,22 @@ impl Balancer {
         self.statuses_marked = None;
         let number = self.telling.0 + 1;
         self.telling = (number, true);
+        let untold = std::mem::take(&mut self.untold);
         let snapshot = Arc::clone(&self.source.store().snapshot);
         let report = self.report.clone();
         let told = self.told.clone();
         tokio::task::spawn_blocking(move || {
-            let translation = translate(&snapshot, report.as_deref());
+            let what = match untold {
+                Touched::Services(services) => {
+                    Telling::Some(translate::retell(&snapshot, report.as_deref(), &services))
+                }
+                Touched::Everything => {
+                    let Translation { statuses, notes, .. } = translate(&snapshot, report.as_deref());
+                    Telling::All(statuses, notes)
+                }
+            };
             // Where nobody takes it the run loop has ended.
-            let _ = told.blocking_send(Told { number, translation });
+            let _ = told.blocking_send(Told { number, what });
         });
     }
 
@@ -292,36 +314,41 @@ impl Balancer {
     pub fn take_statuses(&mut self, told: Told) {
         if (told.number, true) == self.telling {
             self.telling.1 = false;
-            self.tell_statuses(told.translation);
+            match told.what {
+                Telling::Some(statuses) => {
+                    let changes = self.book.enter_some(&statuses, jiff::Timestamp::now());
+                    self.tell(&statuses, &changes);
+                }
+                Telling::All(statuses, notes) => {
+                    self.tell_all(&statuses, notes);
+                    // They are many, and were only wanted once: nobody waits until they are gone.
+                    tokio::task::spawn_blocking(move || {
+                        drop(statuses);
+                        release_memory();
+                    });
+                }
+            }
         }
     }
 
-    fn tell_statuses(&mut self, translation: Translation) {
-        self.notes = translation.notes;
-        let changes = self.book.enter(translation.statuses, jiff::Timestamp::now());
-        if changes.objects.len() >= MANY {
-            release_memory();
-        }
-        let assigned = assigned::of(&self.book);
+    fn tell_all(&mut self, statuses: &Statuses, notes: Vec<Note>) {
+        self.notes = notes;
+        let changes = self.book.enter(statuses, jiff::Timestamp::now());
+        let assigned = assigned::of(statuses);
         if assigned != self.source.store().snapshot.assigned {
             if let Err(error) = assigned::save(&self.assigned_file, &assigned) {
                 tracing::warn!(%error, "cannot remember the addresses of gateways; make room in /run");
             }
             self.source.store_mut().snapshot_mut().assigned = assigned;
         }
-        for change in &changes.transitions {
-            tracing::info!(
-                object = %change.object, part = change.part, condition = change.condition,
-                status = change.status, reason = change.reason, message = change.message, "status"
-            );
-        }
-        self.write_statuses(&changes.objects);
+        self.tell(statuses, &changes);
     }
 
-    fn write_statuses(&mut self, changed: &BTreeSet<ObjectKey>) {
+    fn tell(&mut self, statuses: &Statuses, changes: &book::Changes) {
+        log_transitions(&changes.transitions);
         let summary = self.summary();
         if let Some(status_dir) = &mut self.status_dir
-            && let Err(error) = status_dir.write(&self.book, changed, &summary)
+            && let Err(error) = status_dir.write(&self.book, statuses, &changes.objects, &summary)
         {
             tracing::warn!(error = format!("{error:#}"), "cannot write statuses, trying again");
         }
@@ -338,7 +365,7 @@ impl Balancer {
             self.stale.retry = true;
         }
         if self.status_dir.as_ref().is_some_and(StatusDir::is_behind) {
-            self.write_statuses(&BTreeSet::new());
+            self.mark_statuses(Touched::Everything);
         }
         let listening = self.listening.clone();
         self.look_for_listeners();
@@ -359,13 +386,14 @@ impl Balancer {
 
     /// Everything that `status` shows.
     pub fn view(&mut self) -> View {
-        let (number, under_way) = self.telling;
-        if self.statuses_marked.take().is_some() || under_way {
-            self.telling = (number + 1, false);
-            let translation = translate(&self.source.store().snapshot, self.report.as_deref());
-            self.tell_statuses(translation);
-        }
-        gather::view(self, &self.counters())
+        self.statuses_marked = None;
+        self.untold = Touched::default();
+        // What is under way is older.
+        self.telling = (self.telling.0 + 1, false);
+        let Translation { statuses, notes, .. } =
+            translate(&self.source.store().snapshot, self.report.as_deref());
+        self.tell_all(&statuses, notes);
+        gather::view(self, &statuses, &self.counters())
     }
 
     /// Everything that `/metrics` shows.
@@ -398,9 +426,9 @@ impl Balancer {
         let snapshot = &self.source.store().snapshot;
         let config = match touched {
             Touched::Services(services) => retranslate(snapshot, &self.config, services),
-            Touched::Everything => translate(snapshot, self.report.as_deref()).config,
+            Touched::Everything => translate::config(snapshot),
         };
-        self.mark_statuses();
+        self.mark_statuses(touched.clone());
         if config == *self.config && self.progress.generation > 0 {
             return;
         }
@@ -414,19 +442,25 @@ impl Balancer {
         let began = Instant::now();
         let limits = self.dataplane.capacity().limits;
         let host = &observation.host;
-        let mut compilation = match self.compiled.take() {
+        let Change { ops, problems } = match self.compiled.take() {
             Some(Compiled { config, observation: last }) => {
                 let problems = &self.compile_problems;
                 let last = Last { config: &config, host: &last.host, tables: &self.tables, problems };
                 recompile(&self.config, host, &last, &limits)
             }
-            None => compile(&self.config, host, &self.tables, &limits),
+            None => {
+                let Compilation { tables, problems } = compile(&self.config, host, &self.tables, &limits);
+                Change { ops: diff(&self.tables, &tables), problems }
+            }
         };
-        let ops = diff(&self.tables, &compilation.tables);
-        self.compile_problems = std::mem::take(&mut compilation.problems);
-        let wants_egress = needs_egress(&compilation.tables) && !needs_egress(&self.tables);
+        self.compile_problems = problems;
+        let needed_egress = needs_egress(self.tables.backends.values());
+        let set_backends = ops.iter().filter_map(|op| match op {
+            Op::SetBackend(_, entry) => Some(entry),
+            _ => None,
+        });
         let is_at_work = self.has_begun() || self.dataplane.found().is_taken_over;
-        if wants_egress && is_at_work {
+        if !needed_egress && needs_egress(set_backends) && is_at_work {
             // No request may reach the first backend on this machine before its replies are translated. Maps that
             // nobody has filled yet must not be hooked: what another version has left does the work until then.
             let Settings { interfaces, hook, .. } = &self.settings;
@@ -436,11 +470,11 @@ impl Balancer {
             self.make_report();
             return;
         }
-        self.announce(&compilation.tables.addresses, observation);
+        ops.iter().for_each(|op| self.tables.apply(op));
+        self.tables.forget_slots();
+        self.announce(observation);
         // A removed local backend takes the egress programs along, an added one wants them.
-        self.stale.devices |= needs_egress(&self.tables) != needs_egress(&compilation.tables);
-        compilation.tables.forget_slots();
-        self.tables = compilation.tables;
+        self.stale.devices |= needed_egress != needs_egress(self.tables.backends.values());
         self.compiled =
             Some(Compiled { config: Arc::clone(&self.config), observation: Arc::clone(observation) });
         self.progress.applied_generation = self.progress.generation;
@@ -460,7 +494,8 @@ impl Balancer {
 
     /// Hears who looks for the addresses, and tells neighbours where they are, as far as it is news to them; after a start
     /// it may all be.
-    fn announce(&mut self, addresses: &BTreeMap<IpAddr, u32>, observation: &Observation) {
+    fn announce(&mut self, observation: &Observation) {
+        let addresses = &self.tables.addresses;
         if let Err(error) = self.dataplane.join_groups(addresses) {
             tracing::warn!(%error, "cannot hear everybody who looks for an address");
         }
@@ -517,7 +552,7 @@ impl Balancer {
         );
         if self.report.as_deref() != Some(&report) {
             self.report = Some(Arc::new(report));
-            self.mark_statuses();
+            self.mark_statuses(Touched::Everything);
         }
     }
 
@@ -548,7 +583,8 @@ impl Balancer {
         }
     }
 
-    fn mark_statuses(&mut self) {
+    fn mark_statuses(&mut self, touched: Touched) {
+        self.untold.merge(touched);
         let now = Instant::now();
         let first = self.statuses_marked.map_or(now, |(first, _)| first);
         self.statuses_marked = Some((first, now));
@@ -566,15 +602,29 @@ impl Balancer {
     }
 }
 
+/// Every condition that turned; where very many did, how many of each.
+fn log_transitions(transitions: &[Transition]) {
+    if transitions.len() <= MANY {
+        for turned in transitions {
+            tracing::info!(
+                object = %turned.object, part = turned.part, condition = turned.condition,
+                status = turned.status, reason = turned.reason, message = turned.message, "status"
+            );
+        }
+        return;
+    }
+    let mut counts: BTreeMap<_, usize> = BTreeMap::new();
+    for Transition { object, condition, status, reason, .. } in transitions {
+        *counts.entry((object.kind, condition, *status, reason)).or_default() += 1;
+    }
+    for ((kind, condition, status, reason), count) in counts {
+        tracing::info!(%kind, condition, status, reason, count, "status of many; see `blixt status`");
+    }
+}
+
 /// What the Config makes worth knowing of the machine.
 fn interest(config: &Config) -> Interest {
-    let backends: BTreeSet<IpAddr> = config
-        .frontends
-        .values()
-        .flat_map(|frontend| {
-            let shares = frontend.pool.shares.iter().flat_map(|share| &share.backends);
-            shares.chain(&frontend.pool.draining).map(|backend| backend.address)
-        })
-        .collect();
+    let pools = config.frontends.values().map(|frontend| &frontend.pool);
+    let backends = pools.flat_map(|pool| pool.backends().map(|backend| backend.address)).collect();
     Interest { backends, addresses: config.addresses.clone() }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use blixt_core::host::Mac;
-use blixt_core::tables::{BackendState, Tables, Way};
+use blixt_core::tables::{BackendEntry, BackendState, Way};
 use blixt_loader::host::{Link, hooked};
 use blixt_loader::{Attachment, Dataplane, Hook};
 use globset::GlobSet;
@@ -146,6 +146,6 @@ impl Devices {
 }
 
 /// Replies of a backend on this machine are translated as they leave.
-pub fn needs_egress(tables: &Tables) -> bool {
-    tables.backends.values().any(|entry| entry.way == Way::Local && entry.state != BackendState::Gone)
+pub fn needs_egress<'a>(mut backends: impl Iterator<Item = &'a BackendEntry>) -> bool {
+    backends.any(|entry| entry.way == Way::Local && entry.state != BackendState::Gone)
 }

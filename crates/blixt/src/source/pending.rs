@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Without another event for this long, changes are acted on.
-const QUIET: Duration = Duration::from_millis(20);
+const QUIET: Duration = Duration::from_millis(10);
 /// They are acted on after this long, however many events come.
 const LONGEST: Duration = Duration::from_millis(100);
 /// A file that is gone may come back under its name: some editors delete and write anew.
@@ -145,8 +145,8 @@ mod tests {
         let start = Instant::now();
         let mut pending = Pending::default();
         pending.whole("a".into(), start);
-        assert_eq!(pending.take(at(start, 19)), None);
-        assert_eq!(files(&pending.take(at(start, 20)).unwrap()), ["a"]);
+        assert_eq!(pending.take(at(start, 9)), None);
+        assert_eq!(files(&pending.take(at(start, 10)).unwrap()), ["a"]);
         assert_eq!(pending.due(), None);
     }
 
@@ -154,11 +154,11 @@ mod tests {
     fn constant_writes_do_not_put_a_change_off_for_long() {
         let start = Instant::now();
         let mut pending = Pending::default();
-        for step in 0..10 {
-            pending.whole(format!("{step}").into(), at(start, step * 10));
-            assert_eq!(pending.take(at(start, step * 10)), None);
+        for step in 0..11 {
+            pending.whole(format!("{step}").into(), at(start, step * 9));
+            assert_eq!(pending.take(at(start, step * 9)), None);
         }
-        assert_eq!(pending.take(at(start, 100)).unwrap().files.len(), 10);
+        assert_eq!(pending.take(at(start, 100)).unwrap().files.len(), 11);
     }
 
     #[test]

@@ -23,10 +23,10 @@ use super::text_hash;
 pub struct Store {
     /// The last good state of every object. Facts about the machine are the run loop's to fill in.
     pub snapshot: Arc<Snapshot>,
-    known: BTreeMap<ObjectKey, Known>,
+    known: BTreeMap<Arc<ObjectKey>, Known>,
     files: BTreeMap<Arc<Path>, FileState>,
     /// Objects that more than one file defines, with the files whose definition is not the one in force.
-    rivals: BTreeMap<ObjectKey, BTreeSet<Arc<Path>>>,
+    rivals: BTreeMap<Arc<ObjectKey>, BTreeSet<Arc<Path>>>,
 }
 
 /// What is remembered of an object beside its content.
@@ -105,7 +105,7 @@ pub struct Skipped {
 
 #[derive(Debug, Default)]
 struct FileState {
-    holds: BTreeMap<ObjectKey, Hold>,
+    holds: BTreeMap<Arc<ObjectKey>, Hold>,
     /// Objects whose document cannot be used.
     broken: BTreeSet<ObjectKey>,
     problems: Vec<Problem>,
@@ -134,6 +134,8 @@ struct Definition {
 impl Store {
     /// Begins with what was remembered. No object is in force until its file was read.
     pub fn remembering(known: BTreeMap<ObjectKey, Known>) -> Self {
+        let known: BTreeMap<Arc<ObjectKey>, Known> =
+            known.into_iter().map(|(key, known)| (Arc::new(key), known)).collect();
         let mut files: BTreeMap<Arc<Path>, FileState> = BTreeMap::new();
         for (key, known) in &known {
             files.entry(known.file.clone()).or_default().holds.insert(key.clone(), Hold::Stale);
@@ -153,7 +155,7 @@ impl Store {
 
     /// Every object in force, with what is known of it.
     pub fn known(&self) -> impl Iterator<Item = (&ObjectKey, &Known)> {
-        self.known.iter()
+        self.known.iter().map(|(key, known)| (&**key, known))
     }
 
     /// Where an object comes from.
@@ -212,7 +214,7 @@ impl Store {
         now: Timestamp,
         recall: &mut dyn FnMut(&ObjectKey) -> Option<Object>,
     ) -> Update {
-        let mut touched: BTreeMap<ObjectKey, Vec<(Arc<Path>, Definition)>> = BTreeMap::new();
+        let mut touched: BTreeMap<Arc<ObjectKey>, Vec<(Arc<Path>, Definition)>> = BTreeMap::new();
         for (file, reading) in readings {
             let file: Arc<Path> = file.into();
             for (key, definition) in self.read(&file, reading) {
@@ -242,10 +244,15 @@ impl Store {
         }
     }
 
+    /// The key by which the object is known already: one for all.
+    fn shared(&self, key: ObjectKey) -> Arc<ObjectKey> {
+        self.known.get_key_value(&key).map_or_else(|| Arc::new(key), |(known, _)| known.clone())
+    }
+
     /// Notes what a file says now. Gives every object that it holds or held, with its definition if it has one.
-    fn read(&mut self, file: &Arc<Path>, reading: Reading) -> Vec<(ObjectKey, Option<Definition>)> {
+    fn read(&mut self, file: &Arc<Path>, reading: Reading) -> Vec<(Arc<ObjectKey>, Option<Definition>)> {
         let before = self.files.remove(file).unwrap_or_default();
-        let mut touched: Vec<(ObjectKey, Option<Definition>)> = Vec::new();
+        let mut touched: Vec<(Arc<ObjectKey>, Option<Definition>)> = Vec::new();
         let mut after = FileState::default();
         match reading {
             Reading::Gone => {
@@ -273,7 +280,9 @@ impl Store {
                         touched.push((key, None));
                     }
                 }
-                touched.extend(definitions.into_iter().map(|(key, definition)| (key, Some(definition))));
+                touched.extend(
+                    definitions.into_iter().map(|(key, definition)| (self.shared(key), Some(definition))),
+                );
                 after.broken = broken;
             }
         }
@@ -282,7 +291,7 @@ impl Store {
         touched
     }
 
-    fn forget_rival<'a>(&mut self, file: &Path, keys: impl Iterator<Item = &'a ObjectKey>) {
+    fn forget_rival<'a>(&mut self, file: &Path, keys: impl Iterator<Item = &'a Arc<ObjectKey>>) {
         for key in keys {
             if let Some(files) = self.rivals.get_mut(key) {
                 files.remove(file);
@@ -296,7 +305,7 @@ impl Store {
     /// Decides which definition of an object is in force, and whether that changes anything.
     fn settle(
         &mut self,
-        key: ObjectKey,
+        key: Arc<ObjectKey>,
         definitions: Vec<(Arc<Path>, Definition)>,
         now: Timestamp,
         recall: &mut dyn FnMut(&ObjectKey) -> Option<Object>,
@@ -346,7 +355,7 @@ impl Store {
 
     fn define(
         &mut self,
-        key: ObjectKey,
+        key: Arc<ObjectKey>,
         file: Arc<Path>,
         definition: Definition,
         now: Timestamp,
@@ -371,11 +380,11 @@ impl Store {
         let known = Known { file, line, generation, created, text_hash };
         let moved = |before: &Known| Known { line, ..before.clone() } != known;
         if before.is_none_or(moved) {
-            settled.put(text, key.clone(), known.clone());
+            settled.put(text, ObjectKey::clone(&key), known.clone());
         }
         if old.as_ref() != Some(&object) {
             settled.touched.add(old.as_ref(), Some(&object));
-            self.snapshot_mut().insert(object);
+            self.snapshot_mut().insert_as(key.clone(), object);
         }
         self.known.insert(key, known);
     }
@@ -383,7 +392,7 @@ impl Store {
     /// No file defines the object. It stays if a file that cannot be understood may still do so.
     fn hold_or_remove(
         &mut self,
-        key: ObjectKey,
+        key: Arc<ObjectKey>,
         recall: &mut dyn FnMut(&ObjectKey) -> Option<Object>,
         settled: &mut Settled,
     ) {
@@ -409,7 +418,7 @@ impl Store {
         self.snapshot_mut().remove(&key);
         self.known.remove(&key);
         settled.touched.add(in_force.as_ref(), None);
-        settled.records.push(Record::Remove(key));
+        settled.records.push(Record::Remove(ObjectKey::clone(&key)));
     }
 
     fn defined_twice(&self, key: &ObjectKey, file: &Arc<Path>) -> Option<FileProblem> {

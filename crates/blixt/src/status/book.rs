@@ -12,11 +12,18 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-/// Every status, and since when.
+/// What was told of every object, and since when: not the statuses themselves, of which there may be many.
 #[derive(Debug, Default)]
 pub struct Book {
-    statuses: Statuses,
-    since: BTreeMap<ObjectKey, Vec<Since>>,
+    told: BTreeMap<ObjectKey, Told>,
+}
+
+/// What was told of an object.
+#[derive(Debug, Default)]
+struct Told {
+    /// Of the status; 0 where only times are known.
+    hash: u64,
+    since: Box<[Since]>,
 }
 
 /// What entering new statuses changed.
@@ -54,55 +61,57 @@ struct Since {
 }
 
 impl Book {
-    /// Every status.
-    pub fn statuses(&self) -> &Statuses {
-        &self.statuses
-    }
-
-    /// Enters what is to be told now.
-    pub fn enter(&mut self, statuses: Statuses, now: Timestamp) -> Changes {
-        let mut changes = Changes::default();
-        for (key, status) in &statuses {
-            if self.statuses.get(key) != Some(status) {
-                self.enter_one(key, status, now, &mut changes);
+    /// Enters everything that is to be told now: what is missing is gone.
+    pub fn enter(&mut self, statuses: &Statuses, now: Timestamp) -> Changes {
+        let mut changes = self.enter_some(statuses, now);
+        self.told.retain(|key, _| {
+            let stays = statuses.contains_key(key);
+            if !stays {
+                changes.objects.insert(key.clone());
             }
-        }
-        for key in self.statuses.keys().filter(|key| !statuses.contains_key(key)) {
-            self.since.remove(key);
-            changes.objects.insert(key.clone());
-        }
-        self.statuses = statuses;
+            stays
+        });
         changes
     }
 
-    /// The status of an object as the API has it, times included. Objects without a status have none.
-    pub fn status(&self, key: &ObjectKey) -> Option<Value> {
-        let status = self.statuses.get(key)?;
-        let mut value = serde_json::to_value(status).ok()?;
+    /// Enters what is to be told now of some objects.
+    pub fn enter_some(&mut self, statuses: &Statuses, now: Timestamp) -> Changes {
+        let mut changes = Changes::default();
+        for (key, status) in statuses {
+            let hash = status_hash(status);
+            if self.told.get(key).is_none_or(|told| told.hash != hash) {
+                self.enter_one(key, status, hash, now, &mut changes);
+            }
+        }
+        changes
+    }
+
+    /// Every object that something was told of.
+    pub fn objects(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.told.keys()
+    }
+
+    /// Something was told of this object.
+    pub fn is_told(&self, key: &ObjectKey) -> bool {
+        self.told.contains_key(key)
+    }
+
+    /// A status that was entered, as the API has it, times included.
+    pub fn status(&self, key: &ObjectKey, status: &Status) -> Value {
+        let mut value = serde_json::to_value(status).unwrap_or_default();
+        let since = self.told.get(key).map(|told| &*told.since).unwrap_or_default();
         // The order of conditions in the value is that of `all_conditions`.
         let mut times = status.all_conditions().into_iter().map(|(part, condition)| {
             let id = condition_id(&part, &condition.condition_type);
-            let since =
-                self.since.get(key).and_then(|since| since.iter().find(|since| since.condition == id));
-            since.map(|since| since.time)
+            since.iter().find(|since| since.condition == id).map(|since| since.time)
         });
         set_times(&mut value, &mut times);
-        Some(value)
-    }
-
-    /// Every condition of an object, times included: its own and those of its parents.
-    pub fn conditions(&self, key: &ObjectKey) -> Vec<Value> {
-        let Some(status) = self.status(key) else { return Vec::new() };
-        let own = status.get("conditions").and_then(Value::as_array);
-        let parents = status.get("parents").and_then(Value::as_array);
-        let of_parents =
-            parents.into_iter().flatten().filter_map(|parent| parent.get("conditions")?.as_array());
-        own.into_iter().chain(of_parents).flatten().cloned().collect()
+        value
     }
 
     /// Takes times from a status that was told before.
     pub fn remember(&mut self, key: ObjectKey, status: &Value) {
-        let since = self.since.entry(key).or_default();
+        let mut since = Vec::new();
         let mut note = |part: &str, owner: &Value| {
             let conditions = owner.get("conditions").and_then(Value::as_array);
             since
@@ -119,11 +128,19 @@ impl Book {
                 note(&parent_part(&reference), parent);
             }
         }
+        self.told.insert(key, Told { hash: 0, since: since.into() });
     }
 
-    fn enter_one(&mut self, key: &ObjectKey, status: &Status, now: Timestamp, changes: &mut Changes) {
+    fn enter_one(
+        &mut self,
+        key: &ObjectKey,
+        status: &Status,
+        hash: u64,
+        now: Timestamp,
+        changes: &mut Changes,
+    ) {
         changes.objects.insert(key.clone());
-        let before = self.since.remove(key).unwrap_or_default();
+        let before = self.told.remove(key).unwrap_or_default().since;
         let mut after = Vec::new();
         for (part, condition) in status.all_conditions() {
             let id = condition_id(&part, &condition.condition_type);
@@ -143,7 +160,7 @@ impl Book {
             let time = known.filter(|_| !turned).map_or(now, |known| known.time);
             after.push(Since { condition: id, status: condition.status, time });
         }
-        self.since.insert(key.clone(), after);
+        self.told.insert(key.clone(), Told { hash, since: after.into() });
     }
 }
 
@@ -154,6 +171,21 @@ pub fn status_name(status: ConditionStatus) -> &'static str {
         ConditionStatus::False => "False",
         ConditionStatus::Unknown => "Unknown",
     }
+}
+
+/// Every condition of a status that times are set in: the object's own and those of its parents.
+pub fn conditions(status: &Value) -> Vec<Value> {
+    let own = status.get("conditions").and_then(Value::as_array);
+    let parents = status.get("parents").and_then(Value::as_array);
+    let of_parents = parents.into_iter().flatten().filter_map(|parent| parent.get("conditions")?.as_array());
+    own.into_iter().chain(of_parents).flatten().cloned().collect()
+}
+
+/// Never 0.
+fn status_hash(status: &Status) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    status.hash(&mut hasher);
+    hasher.finish().max(1)
 }
 
 fn condition_id(part: &str, condition_type: &str) -> u64 {
@@ -236,7 +268,8 @@ mod tests {
 
     /// The times of the object's own condition and of its listener's.
     fn times(book: &Book) -> [String; 2] {
-        let status = book.status(&key()).unwrap();
+        use ConditionStatus::True;
+        let status = book.status(&key(), &statuses(True, True, "")[&key()]);
         let of_listener = &status["listeners"][0]["conditions"][0];
         [&status["conditions"][0], of_listener]
             .map(|condition| condition["lastTransitionTime"].as_str().unwrap().to_owned())
@@ -246,10 +279,10 @@ mod tests {
     fn the_time_changes_with_the_status_and_with_nothing_else() {
         use ConditionStatus::{False, True};
         let mut book = Book::default();
-        book.enter(statuses(False, False, "not yet"), at(1));
-        book.enter(statuses(True, False, "half"), at(2));
+        book.enter(&statuses(False, False, "not yet"), at(1));
+        book.enter(&statuses(True, False, "half"), at(2));
         assert_eq!(times(&book), ["1970-01-01T00:00:02Z", "1970-01-01T00:00:01Z"]);
-        let changes = book.enter(statuses(True, False, "another message"), at(3));
+        let changes = book.enter(&statuses(True, False, "another message"), at(3));
         assert_eq!(times(&book), ["1970-01-01T00:00:02Z", "1970-01-01T00:00:01Z"]);
         assert_eq!(changes.objects.len(), 1);
         assert!(changes.transitions.is_empty());
@@ -258,8 +291,8 @@ mod tests {
     #[test]
     fn equal_statuses_change_nothing() {
         let mut book = Book::default();
-        book.enter(statuses(ConditionStatus::True, ConditionStatus::True, ""), at(1));
-        let changes = book.enter(statuses(ConditionStatus::True, ConditionStatus::True, ""), at(2));
+        book.enter(&statuses(ConditionStatus::True, ConditionStatus::True, ""), at(1));
+        let changes = book.enter(&statuses(ConditionStatus::True, ConditionStatus::True, ""), at(2));
         assert!(changes.objects.is_empty());
     }
 
@@ -267,10 +300,10 @@ mod tests {
     fn times_that_were_told_before_are_kept_over_a_restart() {
         use ConditionStatus::{False, True};
         let mut before = Book::default();
-        before.enter(statuses(True, False, ""), at(1));
+        before.enter(&statuses(True, False, ""), at(1));
         let mut after = Book::default();
-        after.remember(key(), &before.status(&key()).unwrap());
-        after.enter(statuses(True, True, ""), at(9));
+        after.remember(key(), &before.status(&key(), &statuses(True, False, "")[&key()]));
+        after.enter(&statuses(True, True, ""), at(9));
         assert_eq!(times(&after), ["1970-01-01T00:00:01Z", "1970-01-01T00:00:09Z"]);
     }
 
@@ -294,19 +327,20 @@ mod tests {
             Statuses::from([(key(), Status::Route(RouteStatus { parents }))])
         };
         let mut book = Book::default();
-        book.enter(of(False), at(1));
+        book.enter(&of(False), at(1));
         let mut after = Book::default();
-        after.remember(key(), &book.status(&key()).unwrap());
-        assert!(after.enter(of(False), at(2)).transitions.is_empty());
-        let turned = after.enter(of(True), at(3)).transitions;
+        after.remember(key(), &book.status(&key(), &of(False)[&key()]));
+        assert!(after.enter(&of(False), at(2)).transitions.is_empty());
+        let turned = after.enter(&of(True), at(3)).transitions;
         assert_eq!(turned.iter().map(|turned| turned.part.as_str()).collect::<Vec<_>>(), ["parent b/web"]);
     }
 
     #[test]
     fn an_object_that_is_gone_is_a_change() {
         let mut book = Book::default();
-        book.enter(statuses(ConditionStatus::True, ConditionStatus::True, ""), at(1));
-        assert!(book.enter(Statuses::new(), at(2)).objects.contains(&key()));
-        assert_eq!(book.status(&key()), None);
+        book.enter(&statuses(ConditionStatus::True, ConditionStatus::True, ""), at(1));
+        assert!(book.enter(&Statuses::new(), at(2)).objects.contains(&key()));
+        book.enter(&statuses(ConditionStatus::True, ConditionStatus::True, ""), at(3));
+        assert_eq!(times(&book), ["1970-01-01T00:00:03Z", "1970-01-01T00:00:03Z"], "another of its name");
     }
 }

@@ -6,8 +6,9 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use blixt_core::api::{Kind, ObjectKey};
+use blixt_core::status::Statuses;
 use serde_json::{Value, json};
 use smol_str::SmolStr;
 
@@ -72,31 +73,33 @@ impl StatusDir {
         remove_file(&self.path.join(SUMMARY))
     }
 
-    /// Writes what changed, and what could not be written before. One file that fails does not keep back the others;
+    /// Writes what changed, and what could not be written before, as far as it is among `statuses`. One file that fails does not keep back the others;
     /// the first error is given.
     pub fn write(
         &mut self,
         book: &Book,
+        statuses: &Statuses,
         changed: &BTreeSet<ObjectKey>,
         summary: &Summary,
     ) -> anyhow::Result<()> {
         self.unwritten.extend(changed.iter().cloned());
         if !self.path.is_dir() {
             // Somebody removed it, with all that was in it.
-            self.unwritten.extend(book.statuses().keys().cloned());
+            self.unwritten.extend(book.objects().cloned());
         }
-        let result = self.write_due(book, summary);
+        let result = self.write_due(book, statuses, summary);
         self.failed = result.is_err();
         result
     }
 
-    fn write_due(&mut self, book: &Book, summary: &Summary) -> anyhow::Result<()> {
+    fn write_due(&mut self, book: &Book, statuses: &Statuses, summary: &Summary) -> anyhow::Result<()> {
         fs::create_dir_all(&self.path).with_context(|| format!("cannot make {}", self.path.display()))?;
         let due = std::mem::take(&mut self.unwritten);
         let mut failure = None;
         for key in due {
-            let written = match book.status(&key) {
-                Some(status) => self.write_status(&key, &status),
+            let written = match statuses.get(&key) {
+                Some(status) => self.write_status(&key, &book.status(&key, status)),
+                None if book.is_told(&key) => Err(anyhow!("the status of {key} is not at hand")),
                 None => remove_file(&self.file(&key)),
             };
             if let Err(error) = written {
@@ -110,7 +113,7 @@ impl StatusDir {
 
     fn sweep_and_sum_up(&mut self, book: &Book, summary: &Summary) -> anyhow::Result<()> {
         if !self.swept {
-            let told: BTreeSet<PathBuf> = book.statuses().keys().map(|key| self.file(key)).collect();
+            let told: BTreeSet<PathBuf> = book.objects().map(|key| self.file(key)).collect();
             for file in self.files()?.into_iter().filter(|file| !told.contains(file)) {
                 remove_file(&file)?;
             }
@@ -218,8 +221,9 @@ mod tests {
         let path = directory.path().join("made/for/it");
         let mut status_dir = StatusDir::open(&path).unwrap();
         let mut book = Book::default();
-        let changes = book.enter(statuses(&["a", "b.c"]), Timestamp::UNIX_EPOCH);
-        status_dir.write(&book, &changes.objects, &Summary::default()).unwrap();
+        let told = statuses(&["a", "b.c"]);
+        let changes = book.enter(&told, Timestamp::UNIX_EPOCH);
+        status_dir.write(&book, &told, &changes.objects, &Summary::default()).unwrap();
         assert_eq!(names(&path), ["GatewayClass..a.yaml", "GatewayClass..b.c.yaml", "summary.yaml"]);
         let written: Value =
             serde_saphyr::from_str(&fs::read_to_string(path.join("GatewayClass..a.yaml")).unwrap()).unwrap();
@@ -227,11 +231,12 @@ mod tests {
 
         let mut status_dir = StatusDir::open(&path).unwrap();
         let mut book = status_dir.book().unwrap();
-        let changes = book.enter(statuses(&["a"]), Timestamp::from_second(9).unwrap());
-        status_dir.write(&book, &changes.objects, &Summary::default()).unwrap();
+        let told = statuses(&["a"]);
+        let changes = book.enter(&told, Timestamp::from_second(9).unwrap());
+        status_dir.write(&book, &told, &changes.objects, &Summary::default()).unwrap();
         assert_eq!(names(&path), ["GatewayClass..a.yaml", "summary.yaml"]);
-        let [key] = book.statuses().keys().collect::<Vec<_>>()[..] else { panic!("one status") };
-        assert_eq!(book.conditions(key)[0]["lastTransitionTime"], "1970-01-01T00:00:00Z");
+        let (key, status) = told.first_key_value().unwrap();
+        assert_eq!(book.status(key, status)["conditions"][0]["lastTransitionTime"], "1970-01-01T00:00:00Z");
     }
 
     #[test]
@@ -240,19 +245,20 @@ mod tests {
         let path = directory.path().join("told");
         let mut status_dir = StatusDir::open(&path).unwrap();
         let mut book = Book::default();
-        let changes = book.enter(statuses(&["a", "b"]), Timestamp::UNIX_EPOCH);
+        let told = statuses(&["a", "b"]);
+        let changes = book.enter(&told, Timestamp::UNIX_EPOCH);
         // No file can be put where a directory is.
         fs::create_dir(path.join("GatewayClass..a.yaml")).unwrap();
-        assert!(status_dir.write(&book, &changes.objects, &Summary::default()).is_err());
+        assert!(status_dir.write(&book, &told, &changes.objects, &Summary::default()).is_err());
         assert!(status_dir.is_behind());
         assert!(path.join("GatewayClass..b.yaml").is_file() && path.join(SUMMARY).is_file());
         fs::remove_dir(path.join("GatewayClass..a.yaml")).unwrap();
-        status_dir.write(&book, &BTreeSet::new(), &Summary::default()).unwrap();
+        status_dir.write(&book, &told, &BTreeSet::new(), &Summary::default()).unwrap();
         assert!(path.join("GatewayClass..a.yaml").is_file() && !status_dir.is_behind());
 
         fs::remove_dir_all(&path).unwrap();
         assert!(status_dir.is_behind());
-        status_dir.write(&book, &BTreeSet::new(), &Summary::default()).unwrap();
+        status_dir.write(&book, &told, &BTreeSet::new(), &Summary::default()).unwrap();
         assert!(path.join("GatewayClass..a.yaml").is_file());
         status_dir.clear().unwrap();
         assert!(fs::read_dir(&path).unwrap().next().is_none());
@@ -264,12 +270,13 @@ mod tests {
         let mut status_dir = StatusDir::open(directory.path()).unwrap();
         let mut book = Book::default();
         let long = ["x", "y"].map(|last| "n".repeat(252) + last);
-        let changes = book.enter(statuses(&[&long[0], &long[1]]), Timestamp::UNIX_EPOCH);
-        status_dir.write(&book, &changes.objects, &Summary::default()).unwrap();
+        let told = statuses(&[&long[0], &long[1]]);
+        let changes = book.enter(&told, Timestamp::UNIX_EPOCH);
+        status_dir.write(&book, &told, &changes.objects, &Summary::default()).unwrap();
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 3);
         let mut again = StatusDir::open(directory.path()).unwrap().book().unwrap();
-        again.enter(statuses(&[&long[0], &long[1]]), Timestamp::from_second(9).unwrap());
-        let [key, _] = again.statuses().keys().collect::<Vec<_>>()[..] else { panic!("two statuses") };
-        assert_eq!(again.conditions(key)[0]["lastTransitionTime"], "1970-01-01T00:00:00Z");
+        again.enter(&told, Timestamp::from_second(9).unwrap());
+        let (key, status) = told.first_key_value().unwrap();
+        assert_eq!(again.status(key, status)["conditions"][0]["lastTransitionTime"], "1970-01-01T00:00:00Z");
     }
 }

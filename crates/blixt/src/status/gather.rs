@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use blixt_core::api::ObjectKey;
 use blixt_core::config::{Backend, Config, Endpoint, Frontend};
+use blixt_core::status::{Status, Statuses};
 use blixt_core::tables::{BackendEntry, BackendSlot, BackendState, Tables, Way};
 use blixt_core::translate::Note;
 use blixt_loader::Counters;
 use blixt_packet::abi::{ABI_VERSION, RouteCounters};
 use serde::Serialize;
-use serde_json::Value;
 
-use super::book::Book;
+use super::book::{Book, conditions};
 use super::view::{
     BackendView, FrontendView, HookView, InstanceView, ObjectView, ProblemView, RouteView, Versions, View,
 };
@@ -41,12 +41,12 @@ pub struct Summary {
 }
 
 /// Everything that `status` shows.
-pub fn view(balancer: &Balancer, counters: &Counters) -> View {
+pub fn view(balancer: &Balancer, statuses: &Statuses, counters: &Counters) -> View {
     let slots = slots(&balancer.tables);
     View {
         instance: instance(balancer),
         versions: versions(),
-        objects: objects(balancer.source.store(), &balancer.book),
+        objects: objects(balancer.source.store(), &balancer.book, statuses),
         frontends: balancer
             .config
             .frontends
@@ -172,11 +172,12 @@ fn versions() -> Versions {
     }
 }
 
-fn objects(store: &Store, book: &Book) -> Vec<ObjectView> {
-    store.known().map(|(key, known)| object(key, known, book)).collect()
+fn objects(store: &Store, book: &Book, statuses: &Statuses) -> Vec<ObjectView> {
+    store.known().map(|(key, known)| object(key, known, book, statuses.get(key))).collect()
 }
 
-fn object(key: &ObjectKey, known: &Known, book: &Book) -> ObjectView {
+fn object(key: &ObjectKey, known: &Known, book: &Book, status: Option<&Status>) -> ObjectView {
+    let status = status.map(|status| book.status(key, status)).unwrap_or_default();
     ObjectView {
         kind: key.kind.name().to_owned(),
         namespace: key.namespace.to_string(),
@@ -184,8 +185,8 @@ fn object(key: &ObjectKey, known: &Known, book: &Book) -> ObjectView {
         generation: known.generation,
         file: known.file.display().to_string(),
         line: known.line,
-        conditions: book.conditions(key),
-        status: book.status(key).unwrap_or(Value::Null),
+        conditions: conditions(&status),
+        status,
     }
 }
 
