@@ -459,7 +459,9 @@ impl Balancer {
             Op::SetBackend(_, entry) => Some(entry),
             _ => None,
         });
-        let is_at_work = self.has_begun() || self.dataplane.found().is_taken_over;
+        // Maps that were taken over may be empty: a process may have ended between making and filling them.
+        let is_filled = self.dataplane.found().is_taken_over && !self.tables.frontends.is_empty();
+        let is_at_work = self.has_begun() || is_filled;
         if !needed_egress && needs_egress(set_backends) && is_at_work {
             // No request may reach the first backend on this machine before its replies are translated. Maps that
             // nobody has filled yet must not be hooked: what another version has left does the work until then.
