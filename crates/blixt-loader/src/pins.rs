@@ -88,10 +88,11 @@ pub(crate) fn put_link(
             Err(error) => return Err(error),
         };
         match sys::link_update(link.as_fd(), program) {
-            Ok(()) if path == pin => return Ok(()),
             Ok(()) => {
-                sys::object_pin(link.as_fd(), pin)?;
-                return fs::remove_file(path);
+                if path != pin {
+                    sys::object_pin(link.as_fd(), pin)?;
+                }
+                return remove_twins(link.as_fd(), older);
             }
             // The device of this link was removed; one of the same index is another device.
             Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => fs::remove_file(path)?,
@@ -101,6 +102,21 @@ pub(crate) fn put_link(
     let (attach_type, flags) = slot.attach();
     let link = sys::link_create(program, ifindex, attach_type, flags)?;
     sys::object_pin(link.as_fd(), pin)
+}
+
+/// Removes the pins of this very link, which goes on: a process may have ended between making a pin and removing the one
+/// before it.
+fn remove_twins(link: BorrowedFd<'_>, pins: &[PathBuf]) -> io::Result<()> {
+    let id = sys::link_info(link)?.id;
+    for path in pins {
+        match sys::object_get(path).and_then(|other| sys::link_info(other.as_fd())) {
+            Ok(other) if other.id == id => fs::remove_file(path)?,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Detaches a link at once and removes its pin.

@@ -4,6 +4,8 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use aya::maps::{Array, MapData};
+use aya::programs::links::{FdLink, PinnedLink};
+use aya::programs::{SchedClassifier, TcAttachType};
 use blixt_core::tables::{FrontendEntry, Op};
 use blixt_loader::{Dataplane, Error, Hook, Options};
 
@@ -127,6 +129,34 @@ fn programs_of_another_layout_are_replaced_in_place_and_its_maps_removed() {
 }
 
 #[test]
+fn a_link_that_another_layout_still_has_a_pin_of_is_not_detached_with_that_layout() {
+    World::run(|world| {
+        let left = world.index(WIRE.0);
+        let mut old = open();
+        old.attach(left, Hook::Tc, true).unwrap();
+        drop(old);
+        let other = world.instance_directory().join("v0");
+        fs::rename(world.pins(), &other).unwrap();
+        // A start was killed between pinning the links anew and removing their old pins.
+        drop(open());
+        for slot in ["ingress", "egress"] {
+            let name = format!("link-{left}-{slot}");
+            let link = FdLink::from(PinnedLink::from_pin(other.join(&name)).unwrap());
+            link.pin(world.pins().join(&name)).unwrap();
+        }
+
+        let mut new = open();
+        new.attach(left, Hook::Tc, true).unwrap();
+        new.retire_other_layouts().unwrap();
+        assert!(!other.exists());
+        for direction in [TcAttachType::Ingress, TcAttachType::Egress] {
+            let (_, programs) = SchedClassifier::query_tcx(WIRE.0, direction).unwrap();
+            assert_eq!(programs.len(), 1, "{direction:?}");
+        }
+    });
+}
+
+#[test]
 fn instances_of_dead_namespaces_are_removed_by_the_next_one() {
     let dead = World::new();
     let directory = dead.instance_directory();
@@ -192,6 +222,5 @@ fn settings_do_not_hinder_taking_over() {
 }
 
 fn link_id(pin: &std::path::Path) -> u32 {
-    let link = aya::programs::links::PinnedLink::from_pin(pin).unwrap();
-    aya::programs::links::FdLink::from(link).info().unwrap().id()
+    FdLink::from(PinnedLink::from_pin(pin).unwrap()).info().unwrap().id()
 }
