@@ -135,9 +135,9 @@ impl Directories {
 }
 
 pub(crate) fn device_name(ifindex: u32) -> io::Result<String> {
-    nix::net::if_::if_indextoname(ifindex)
-        .map(|name| name.to_string_lossy().into_owned())
-        .map_err(io::Error::from)
+    let name = nix::net::if_::if_indextoname(ifindex)?.to_string_lossy().into_owned();
+    // The library takes a device that is gone for one without a name.
+    if name.is_empty() { Err(libc_error(libc::ENODEV)) } else { Ok(name) }
 }
 
 /// Puts the slot's program there; true if by a filter.
