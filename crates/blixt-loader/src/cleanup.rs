@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::Error;
 use crate::filter;
@@ -21,22 +21,21 @@ pub fn cleanup() -> Result<(), Error> {
 
 /// Removes everything of the network namespace that the calling thread is in.
 pub(crate) fn remove_own(instance: &Instance, lock: Lock) -> Result<(), Error> {
+    let mut layouts = Vec::new();
     for directory in instance.directories() {
-        for layout in pins::list(&directory)? {
-            for group in multicast::marks(&layout)? {
-                multicast::leave(&layout, group)?;
-            }
-        }
+        layouts.extend(pins::list(&directory)?);
     }
+    let programs = all(layouts.iter().map(|layout| take_programs_off(layout)));
+    let groups = all(layouts.iter().map(|layout| leave_groups(layout)));
+    // What stays keeps its mark: the next cleanup finds it by that.
+    programs.and(groups)?;
     remove_instance(instance, lock)
 }
 
 /// Removes what is pinned. The devices of a namespace that is gone have left their multicast groups with it.
 fn remove_instance(instance: &Instance, lock: Lock) -> Result<(), Error> {
     for directory in instance.directories() {
-        for layout in pins::list(&directory)? {
-            remove_layout(&layout)?;
-        }
+        all(pins::list(&directory)?.iter().map(|layout| remove_layout(layout)))?;
         remove_directory(&directory)?;
         remove_parent(&directory);
     }
@@ -45,16 +44,12 @@ fn remove_instance(instance: &Instance, lock: Lock) -> Result<(), Error> {
 
 /// Takes the programs of one layout off their devices and removes its maps.
 pub(crate) fn remove_layout(layout: &Path) -> Result<(), Error> {
-    for link in pins::links(layout)? {
-        pins::drop_link(&link.path)?;
-    }
-    for (ifindex, slot) in filter::marks(layout)? {
-        filter::remove(layout, ifindex, slot)?;
-    }
-    for path in pins::list(layout)? {
-        let removed = if path.is_dir() { fs::remove_dir(&path) } else { fs::remove_file(&path) };
-        removed.map_err(Error::file("remove", &path))?;
-    }
+    take_programs_off(layout)?;
+    let remove = |path: &PathBuf| {
+        let removed = if path.is_dir() { fs::remove_dir(path) } else { fs::remove_file(path) };
+        removed.map_err(Error::file("remove", path))
+    };
+    all(pins::list(layout)?.iter().map(remove))?;
     remove_directory(layout)?;
     if let Some(instance) = layout.parent() {
         // Other layouts may be there.
@@ -62,6 +57,21 @@ pub(crate) fn remove_layout(layout: &Path) -> Result<(), Error> {
         remove_parent(instance);
     }
     Ok(())
+}
+
+/// Every one of them is done, whatever becomes of the others; the first failure is returned.
+pub(crate) fn all(results: impl Iterator<Item = Result<(), Error>>) -> Result<(), Error> {
+    results.fold(Ok(()), Result::and)
+}
+
+fn take_programs_off(layout: &Path) -> Result<(), Error> {
+    let links = all(pins::links(layout)?.iter().map(|link| pins::drop_link(&link.path)));
+    let filters = filter::marks(layout)?;
+    links.and(all(filters.into_iter().map(|(ifindex, slot)| filter::remove(layout, ifindex, slot))))
+}
+
+fn leave_groups(layout: &Path) -> Result<(), Error> {
+    all(multicast::marks(layout)?.into_iter().map(|group| multicast::leave(layout, group)))
 }
 
 /// Removes the pins of instances whose network namespace ended without them; returns their names. A namespace takes its
