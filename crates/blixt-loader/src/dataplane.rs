@@ -1,9 +1,9 @@
 //! The kernel program in the kernel, and everything that user space does with it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aya::Ebpf;
@@ -23,7 +23,7 @@ use crate::instance::{self, Instance, Lock};
 use crate::kernel_types;
 use crate::machine;
 use crate::maps::Maps;
-use crate::multicast::{self, Group};
+use crate::multicast::{self, Groups};
 use crate::object::{self, KeptSize};
 use crate::pins;
 use crate::read_back;
@@ -66,8 +66,7 @@ pub struct Dataplane {
     hop_life: Duration,
     filters: bool,
     directories: Directories,
-    /// Those that devices have joined, this layout's.
-    groups: BTreeSet<Group>,
+    groups: Groups,
     found: Found,
     instance: Instance,
     /// Last: nobody else may begin while the rest is being dropped.
@@ -192,21 +191,7 @@ impl Dataplane {
     /// Lets devices hear who looks for an IPv6 address among these, each with the device that answers (0: none), and no
     /// longer who looks for others. What fails for one group does not keep the others back; the first failure is returned.
     pub fn join_groups(&mut self, addresses: &BTreeMap<IpAddr, u32>) -> Result<(), Error> {
-        let wanted = multicast::groups(addresses);
-        let mut result = Ok(());
-        for group in wanted.difference(&self.groups.clone()) {
-            match multicast::join(&self.directories.own, *group) {
-                Ok(()) => drop(self.groups.insert(*group)),
-                Err(error) => result = result.and(Err(error)),
-            }
-        }
-        for group in self.groups.clone().difference(&wanted) {
-            match multicast::leave(&self.directories.own, *group) {
-                Ok(()) => drop(self.groups.remove(group)),
-                Err(error) => result = result.and(Err(error)),
-            }
-        }
-        result
+        self.groups.follow(addresses)
     }
 
     /// What is attached, also by processes before this one; devices that are gone may still be listed.
@@ -220,16 +205,17 @@ impl Dataplane {
     }
 
     /// Ends the programs of other map layouts and removes their maps. Devices that were attached since run this
-    /// version already.
+    /// version already. One that fails is tried again by the next call, and keeps the others not back; the first failure is
+    /// returned.
     pub fn retire_other_layouts(&mut self) -> Result<(), Error> {
-        for layout in std::mem::take(&mut self.directories.other_layouts) {
-            // A group is joined once, whoever asked for it.
-            for group in multicast::marks(&layout)?.difference(&self.groups) {
-                multicast::leave(&layout, *group)?;
+        let layouts = std::mem::take(&mut self.directories.other_layouts);
+        cleanup::all(layouts.into_iter().map(|layout| {
+            let retired = self.retire(&layout);
+            if retired.is_err() {
+                self.directories.other_layouts.push(layout);
             }
-            cleanup::remove_layout(&layout)?;
-        }
-        Ok(())
+            retired
+        }))
     }
 
     /// What the program counted.
@@ -277,7 +263,7 @@ impl Dataplane {
         let is_taken_over = !pins::list(&own)?.is_empty();
         let other_layouts: Vec<PathBuf> =
             pins::list(&directory)?.into_iter().filter(|path| *path != own && path.is_dir()).collect();
-        let groups = multicast::marks(&own)?;
+        let groups = Groups::open(&own)?;
         let loaded = object::load(&own, &options.capacity, &settings)?;
         let maps = Maps::new(&loaded.fds, machine::possible_cpus()?)?;
         let found = Found {
@@ -301,6 +287,16 @@ impl Dataplane {
         };
         dataplane.mirror = Some(dataplane.take_mirror()?);
         Ok(dataplane)
+    }
+
+    fn retire(&self, layout: &Path) -> Result<(), Error> {
+        // A group is joined once, whoever asked for it.
+        let marks = multicast::marks(layout)?;
+        let left = cleanup::all(
+            marks.difference(self.groups.joined()).map(|group| multicast::leave(layout, *group)),
+        );
+        // The maps stay as long as the mark of a group that could not be left.
+        left.and_then(|()| cleanup::remove_layout(layout))
     }
 
     fn take_mirror(&mut self) -> Result<Mirror, Error> {

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use crate::Error;
 use crate::attach::device_name;
+use crate::cleanup::all;
 use crate::pins;
 
 /// The solicited-node group of some addresses, on one device.
@@ -23,8 +24,61 @@ pub(crate) struct Group {
     suffix: [u8; 3],
 }
 
+/// The groups of the devices of one network namespace.
+#[derive(Debug)]
+pub(crate) struct Groups {
+    /// Of the pins.
+    directory: PathBuf,
+    /// Those that this process has joined.
+    joined: BTreeSet<Group>,
+    /// Those that have a mark. A process before this one may have ended before it joined some, and a device may have
+    /// lost its list: a mark says only what is to be left.
+    marked: BTreeSet<Group>,
+}
+
+impl Groups {
+    /// Those that are marked in a directory; all that are wanted will be joined.
+    pub(crate) fn open(directory: &Path) -> Result<Self, Error> {
+        let marked = marks(directory)?;
+        Ok(Self { directory: directory.to_owned(), joined: BTreeSet::new(), marked })
+    }
+
+    /// Those that this process has joined.
+    pub(crate) fn joined(&self) -> &BTreeSet<Group> {
+        &self.joined
+    }
+
+    /// Joins what these addresses want, each with the device that answers (0: none), and leaves the rest. What fails for
+    /// one group does not keep the others back; the first failure is returned.
+    pub(crate) fn follow(&mut self, addresses: &BTreeMap<IpAddr, u32>) -> Result<(), Error> {
+        let wanted = groups(addresses);
+        let missing: Vec<Group> = wanted.difference(&self.joined).copied().collect();
+        let left_over: Vec<Group> = self.marked.difference(&wanted).copied().collect();
+        let joined = all(missing.into_iter().map(|group| self.join(group)));
+        joined.and(all(left_over.into_iter().map(|group| self.leave(group))))
+    }
+
+    fn join(&mut self, group: Group) -> Result<(), Error> {
+        let joined = join(&self.directory, group);
+        if joined.is_ok() {
+            self.joined.insert(group);
+            self.marked.insert(group);
+        } else {
+            self.marked.remove(&group);
+        }
+        joined
+    }
+
+    fn leave(&mut self, group: Group) -> Result<(), Error> {
+        leave(&self.directory, group)?;
+        self.joined.remove(&group);
+        self.marked.remove(&group);
+        Ok(())
+    }
+}
+
 /// The groups in which neighbours ask for these addresses, each with the device that answers (0: none).
-pub(crate) fn groups(addresses: &BTreeMap<IpAddr, u32>) -> BTreeSet<Group> {
+fn groups(addresses: &BTreeMap<IpAddr, u32>) -> BTreeSet<Group> {
     let group = |(address, ifindex): (&IpAddr, &u32)| match address {
         IpAddr::V6(address) if *ifindex != 0 => {
             let [.., a, b, c] = address.octets();
@@ -36,7 +90,7 @@ pub(crate) fn groups(addresses: &BTreeMap<IpAddr, u32>) -> BTreeSet<Group> {
 }
 
 /// Joins a group; once more does no harm.
-pub(crate) fn join(directory: &Path, group: Group) -> Result<(), Error> {
+fn join(directory: &Path, group: Group) -> Result<(), Error> {
     let mark = mark_path(directory, group);
     match fs::create_dir(&mark) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
@@ -47,7 +101,12 @@ pub(crate) fn join(directory: &Path, group: Group) -> Result<(), Error> {
     match change(libc::SIOCADDMULTI, group) {
         // A device without a filter lets every group in.
         Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => Ok(()),
-        result => result.map_err(group_error(group, "join")),
+        Err(error) => {
+            // The failure says more than what becomes of the mark.
+            let _: io::Result<()> = fs::remove_dir(&mark);
+            Err(group_error(group, "join")(error))
+        }
+        Ok(()) => Ok(()),
     }
 }
 
@@ -68,7 +127,7 @@ pub(crate) fn leave(directory: &Path, group: Group) -> Result<(), Error> {
     fs::remove_dir(&mark).map_err(Error::file("remove", &mark))
 }
 
-/// The groups that a directory knows to be joined, by this process or one before it.
+/// The groups that have a mark in a directory, of this process or one before it.
 pub(crate) fn marks(directory: &Path) -> Result<BTreeSet<Group>, Error> {
     Ok(pins::list(directory)?.iter().filter_map(|path| group_of(path)).collect())
 }

@@ -5,7 +5,8 @@ use std::fs;
 use std::net::IpAddr;
 use std::process::Command;
 
-use blixt_loader::cleanup;
+use aya::programs::{SchedClassifier, TcAttachType};
+use blixt_loader::{Hook, cleanup};
 
 use crate::world::{WIRE, World, open};
 
@@ -42,6 +43,58 @@ fn a_group_goes_with_its_owner_and_a_device_that_is_gone_is_no_hindrance() {
         world.ip(&format!("link del {}", WIRE.0));
         dataplane.join_groups(&BTreeMap::new()).unwrap();
         dataplane.remove().unwrap();
+    });
+}
+
+#[test]
+fn a_group_that_a_device_has_lost_is_joined_again_by_the_next_start() {
+    World::run(|world| {
+        let wanted = addresses(&[("fd00::2", world.index(WIRE.0))]);
+        open().join_groups(&wanted).unwrap();
+        world.ip(&format!("maddr del 33:33:ff:00:00:02 dev {}", WIRE.0));
+        assert_eq!(joined(world), [""; 0]);
+        let mut dataplane = open();
+        dataplane.join_groups(&wanted).unwrap();
+        assert_eq!(joined(world), ["33:33:ff:00:00:02"]);
+        dataplane.remove().unwrap();
+        assert_eq!(joined(world), [""; 0]);
+    });
+}
+
+#[test]
+fn a_group_that_cannot_be_joined_has_no_mark_and_does_not_keep_the_others_back() {
+    World::run(|world| {
+        let nowhere = 4_000_000;
+        let mut dataplane = open();
+        let wanted = addresses(&[("fd00::2", nowhere), ("fd00::3", world.index(WIRE.0))]);
+        let error = dataplane.join_groups(&wanted).unwrap_err();
+        assert!(error.to_string().contains("4000000"), "{error}");
+        assert_eq!(joined(world), ["33:33:ff:00:00:03"]);
+        assert!(!world.pins().join(format!("group-{nowhere}-000002")).exists());
+    });
+}
+
+#[test]
+fn what_cannot_be_removed_does_not_keep_the_programs_on_their_devices() {
+    World::run(|world| {
+        let left = world.index(WIRE.0);
+        let mut dataplane = open();
+        dataplane.attach(left, Hook::Tc, true).unwrap();
+        // Nothing removes a mark with something in it.
+        let marks = ["group-4000000-000001", "filter-4000000-ingress"].map(|name| world.pins().join(name));
+        for mark in &marks {
+            fs::create_dir_all(mark.join("inside")).unwrap();
+        }
+        dataplane.remove().unwrap_err();
+        for direction in [TcAttachType::Ingress, TcAttachType::Egress] {
+            let (_, programs) = SchedClassifier::query_tcx(WIRE.0, direction).unwrap();
+            assert_eq!(programs.len(), 0, "{direction:?}");
+        }
+        for mark in &marks {
+            fs::remove_dir(mark.join("inside")).unwrap();
+        }
+        cleanup().unwrap();
+        assert!(!world.instance_directory().exists());
     });
 }
 
