@@ -33,7 +33,7 @@
 use core::mem::size_of;
 
 /// The number of this layout.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Ring slots in one element of an inner array: 16 ids of 4 bytes are one cache line.
 pub const RING_CHUNK: usize = 16;
