@@ -35,8 +35,6 @@ impl Hook {
     pub const ALL: &'static [Self] = &[Self::Host, Self::Tc, Self::Xdp];
     /// Those that see a VLAN's tag in the frame. TC has it beside the bytes, where a single run of a program cannot put it.
     pub const TAG_IN_FRAME: &'static [Self] = &[Self::Host, Self::Xdp];
-    /// The only one whose clock can be set.
-    pub const SETS_CLOCK: &'static [Self] = &[Self::Host];
 }
 
 /// One thing that happens.

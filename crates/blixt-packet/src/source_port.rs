@@ -15,8 +15,7 @@ use crate::step::Step;
 /// Ports that are tried until a free one is found, the client's own included. With 9 of 10 ports of the range in use for one
 /// backend, 1 connection in 30 finds none of 32.
 const FREE_ATTEMPTS: u32 = 33;
-/// Ports that are tried then for one whose holder was never confirmed, from the client's own on. In a flood that is nearly all of
-/// them.
+/// Ports that are tried then for one whose holder gives way, from the client's own on. In a flood that is nearly all of them.
 const TAKING_ATTEMPTS: u32 = 8;
 /// Ports that are tried at all.
 pub(crate) const ATTEMPTS: u32 = FREE_ATTEMPTS + TAKING_ATTEMPTS;
@@ -66,7 +65,7 @@ enum Claim {
 }
 
 /// Puts the reply half of the flow into the table, if its place is free. `is_taking`: a new connection may have the place of one
-/// that was never confirmed.
+/// that gives way.
 #[inline(always)]
 fn reserve<A: Address, S: State<A>>(state: &S, room: &mut Room<A>, is_nat: bool, is_taking: bool) -> Claim {
     let key = &room.headers.key;
@@ -94,11 +93,11 @@ fn reserve<A: Address, S: State<A>>(state: &S, room: &mut Room<A>, is_nat: bool,
         room.flow.state = there.state;
         return Claim::Found;
     }
-    let is_taken = is_taking && is_new && !there.is_confirmed() && !there.is_request();
-    if is_taken && !is_ours {
+    let gives_way = is_taking && is_new && there.gives_way(key.protocol as u8, room.flow.seen);
+    if gives_way && !is_ours {
         end(state, &there, key.protocol);
     }
-    if is_ours || is_over || is_taken {
+    if is_ours || is_over || gives_way {
         entry.write(&room.opposite);
         return Claim::New;
     }

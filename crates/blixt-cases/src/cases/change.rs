@@ -4,8 +4,8 @@ use blixt_core::config::Protocol;
 use blixt_core::tables::{BackendState, Way};
 use blixt_packet::DropReason;
 
-use super::{CLIENT_PORT, Talk, by, of, of_each};
-use crate::case::{Case, Hook, Step, backend_sends, changes, client_sends, leaves, waits};
+use super::{CLIENT_PORT, Talk, of, of_each};
+use crate::case::{Case, Step, backend_sends, changes, client_sends, leaves, waits};
 use crate::network::{BACKEND_PORT, SETTINGS, from_client, moves, reroutes, to_client};
 use crate::packet::{ACK, IpPacket, RST, Segment, TCP, ip, tcp};
 
@@ -55,44 +55,41 @@ pub(super) fn cases() -> Vec<Case> {
             steps.push(backend_sends(&reply.bytes()).reaches_client(&talk.restored(&reply)));
             steps
         }),
-        by(
-            Hook::SETS_CLOCK,
-            [
-                of(
-                    "datagrams after a long silence find the backend that a new flow finds",
-                    Protocol::Udp,
-                    Way::Nat,
-                    |talk| {
-                        let (request, late) = (talk.request(), talk.reply());
-                        let mut steps = moved(talk, BackendState::Serving);
-                        steps.push(waits(SETTINGS.udp_idle));
-                        steps.push(client_sends(&request.bytes()).reaches_backend(&talk.natted(&request)));
-                        steps.push(waits(SETTINGS.udp_idle + 1));
-                        steps.push(backend_sends(&late.bytes()).dropped(DropReason::NoFlow));
-                        steps.push(elsewhere(talk));
-                        steps
-                    },
-                ),
-                of(
-                    "a local backend's datagram after a long silence belongs to no flow",
-                    Protocol::Udp,
-                    Way::Local,
-                    |talk| {
-                        let (request, late) = (talk.request(), talk.reply_to(talk.net.client, CLIENT_PORT));
-                        let local = request.translated(talk.client(), talk.backend()).bytes();
-                        let back = to_client(&late.translated(talk.frontend(), talk.client()).bytes());
-                        vec![
-                            client_sends(&request.bytes()).delivered(from_client(&local)),
-                            waits(SETTINGS.udp_idle),
-                            leaves(&late.bytes()).delivered(back),
-                            waits(SETTINGS.udp_idle + 1),
-                            leaves(&late.bytes()).passes(),
-                        ]
-                    },
-                ),
-            ]
-            .concat(),
-        ),
+        [
+            of(
+                "datagrams after a long silence find the backend that a new flow finds",
+                Protocol::Udp,
+                Way::Nat,
+                |talk| {
+                    let (request, late) = (talk.request(), talk.reply());
+                    let mut steps = moved(talk, BackendState::Serving);
+                    steps.push(waits(SETTINGS.udp_idle - 1));
+                    steps.push(client_sends(&request.bytes()).reaches_backend(&talk.natted(&request)));
+                    steps.push(waits(SETTINGS.udp_idle + 1));
+                    steps.push(backend_sends(&late.bytes()).dropped(DropReason::NoFlow));
+                    steps.push(elsewhere(talk));
+                    steps
+                },
+            ),
+            of(
+                "a local backend's datagram after a long silence belongs to no flow",
+                Protocol::Udp,
+                Way::Local,
+                |talk| {
+                    let (request, late) = (talk.request(), talk.reply_to(talk.net.client, CLIENT_PORT));
+                    let local = request.translated(talk.client(), talk.backend()).bytes();
+                    let back = to_client(&late.translated(talk.frontend(), talk.client()).bytes());
+                    vec![
+                        client_sends(&request.bytes()).delivered(from_client(&local)),
+                        waits(SETTINGS.udp_idle - 1),
+                        leaves(&late.bytes()).delivered(back),
+                        waits(SETTINGS.udp_idle + 1),
+                        leaves(&late.bytes()).passes(),
+                    ]
+                },
+            ),
+        ]
+        .concat(),
         of_each("a changed ring leaves a connection where it is", Way::Nat, |talk| {
             let request = talk.request().flags(ACK);
             let mut steps = moved(talk, BackendState::Serving);

@@ -84,27 +84,19 @@ pub(super) fn cases() -> Vec<Case> {
                 },
             ),
         ),
-        by(
-            Hook::SETS_CLOCK,
-            of(
-                "an established connection stays, however long it is silent",
-                Protocol::Tcp,
-                Way::Nat,
-                |talk| {
-                    use crate::case::waits;
-                    let (request, reply) = (talk.request(), talk.reply().flags(ACK));
-                    let later = talk.request().flags(ACK);
-                    vec![
-                        client_sends(&request.bytes()).reaches_backend(&talk.natted(&request)),
-                        backend_sends(&reply.bytes()).reaches_client(&talk.restored(&reply)),
-                        client_sends(&later.bytes()).reaches_backend(&talk.natted(&later)),
-                        waits(30 * 24 * 3600),
-                        backend_sends(&reply.bytes()).reaches_client(&talk.restored(&reply)),
-                        client_sends(&later.bytes()).reaches_backend(&talk.natted(&later)),
-                    ]
-                },
-            ),
-        ),
+        of("an established connection stays, however long it is silent", Protocol::Tcp, Way::Nat, |talk| {
+            use crate::case::waits;
+            let (request, reply) = (talk.request(), talk.reply().flags(ACK));
+            let later = talk.request().flags(ACK);
+            vec![
+                client_sends(&request.bytes()).reaches_backend(&talk.natted(&request)),
+                backend_sends(&reply.bytes()).reaches_client(&talk.restored(&reply)),
+                client_sends(&later.bytes()).reaches_backend(&talk.natted(&later)),
+                waits(30 * 24 * 3600),
+                backend_sends(&reply.bytes()).reaches_client(&talk.restored(&reply)),
+                client_sends(&later.bytes()).reaches_backend(&talk.natted(&later)),
+            ]
+        }),
     ]
     .concat()
 }

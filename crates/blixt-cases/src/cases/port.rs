@@ -4,8 +4,8 @@ use blixt_core::config::Protocol;
 use blixt_core::tables::Way;
 use blixt_packet::DropReason;
 
-use super::{CLIENT_PORT, Talk, by, of, of_each};
-use crate::case::{Case, Hook, Step, backend_sends, client_sends, waits};
+use super::{CLIENT_PORT, Talk, of, of_each};
+use crate::case::{Case, Step, backend_sends, client_sends, waits};
 use crate::network::{FRONTEND_PORT, OUR_PORT, SETTINGS};
 use crate::packet::{ACK, IpPacket};
 
@@ -31,11 +31,41 @@ pub(super) fn cases() -> Vec<Case> {
             steps.push(client_sends(&third.bytes()).dropped(DropReason::PortsExhausted));
             steps
         }),
+        of(
+            "where no port is free a connection just begun keeps its own, since its answer may be under way",
+            Protocol::Tcp,
+            Way::Nat,
+            |talk| {
+                let mut steps = two_clients(talk);
+                let third = from(talk, talk.net.router);
+                steps.push(client_sends(&third.bytes()).dropped(DropReason::PortsExhausted));
+                steps
+            },
+        ),
+        of(
+            "where no port is free a client that asked once and only listens keeps its stream",
+            Protocol::Udp,
+            Way::Nat,
+            |talk| {
+                let (reply, third) = (talk.reply(), from(talk, talk.net.router));
+                let other = talk.reply_to(talk.net.source, OUR_PORT);
+                let to_other = other.routed(talk.frontend(), (talk.net.other_client, CLIENT_PORT)).bytes();
+                let mut steps = two_clients(talk);
+                for _ in 0..3 {
+                    steps.push(waits(9));
+                    steps.push(backend_sends(&reply.bytes()).reaches_client(&talk.restored(&reply)));
+                    steps.push(backend_sends(&other.bytes()).reaches_client(&to_other));
+                    steps.push(client_sends(&third.bytes()).dropped(DropReason::PortsExhausted));
+                }
+                steps
+            },
+        ),
         of_each(
             "where no port is free a connection that its client never confirmed gives way, and disturbs nobody",
             Way::Nat,
             |talk| {
                 let mut steps = two_clients(talk);
+                steps.push(waits(11));
                 let third = from(talk, talk.net.router);
                 steps.push(client_sends(&third.bytes()).reaches_backend(&talk.natted(&third)));
                 let reply = talk.reply().flags(ACK);
@@ -48,9 +78,7 @@ pub(super) fn cases() -> Vec<Case> {
                 steps
             },
         ),
-        by(
-            Hook::SETS_CLOCK,
-            of(
+        of(
                 "an answered connection that its client never confirms is over soon, a confirmed one is not",
                 Protocol::Tcp,
                 Way::Nat,
@@ -70,20 +98,14 @@ pub(super) fn cases() -> Vec<Case> {
                     steps
                 },
             ),
-        ),
-        by(
-            Hook::SETS_CLOCK,
-            of_each("a port is free again once its connection is over", Way::Nat, |talk| {
+        of_each("a port is free again once its connection is over", Way::Nat, |talk| {
                 let mut steps = two_clients(talk);
                 let third = from(talk, talk.net.router);
                 steps.push(waits(SETTINGS.udp_idle.max(SETTINGS.syn_idle) + 1));
                 steps.push(client_sends(&third.bytes()).reaches_backend(&talk.natted(&third)));
                 steps
             }),
-        ),
-        by(
-            Hook::SETS_CLOCK,
-            of_each("who comes back after another got its port gets one of its own", Way::Nat, |talk| {
+        of_each("who comes back after another got its port gets one of its own", Way::Nat, |talk| {
                 let (first, second) = (talk.request(), from(talk, talk.net.other_client));
                 let reply = talk.reply().flags(ACK);
                 let to_second = reply.routed(talk.frontend(), (talk.net.other_client, CLIENT_PORT));
@@ -95,7 +117,6 @@ pub(super) fn cases() -> Vec<Case> {
                     backend_sends(&reply.bytes()).reaches_client(&to_second.bytes()),
                 ]
             }),
-        ),
         of_each("one client's connections to two frontends do not meet", Way::Nat, |talk| {
             let (one, two) = (talk.request(), talk.request_to(talk.net.owned, FRONTEND_PORT));
             vec![

@@ -39,7 +39,7 @@ fn xdp_leaves_everything_to_tc_where_nothing_that_it_sends_back_arrives() {
                         assert_eq!((seen.action, seen.reason), (wanted, verdict.reason()), "{}", case.name);
                         frames += 1;
                     }
-                    Step::Wait(_) => {}
+                    Step::Wait(seconds) => programs.wait(*seconds),
                 }
             }
         }
@@ -66,7 +66,7 @@ fn the_sum_that_a_network_card_made_of_a_packet_stays_true() {
                         }
                     }
                     Step::Change(ops) => programs.apply(ops),
-                    Step::Wait(_) => {}
+                    Step::Wait(seconds) => programs.wait(*seconds),
                 }
             }
         }
@@ -92,7 +92,7 @@ fn hold(programs: &mut Programs, case: &Case) -> Result<(), String> {
     for (index, step) in case.steps.iter().enumerate() {
         match step {
             Step::Change(ops) => programs.apply(ops),
-            Step::Wait(_) => return Err(format!("{}: the kernel's clock cannot be set", case.name)),
+            Step::Wait(seconds) => programs.wait(*seconds),
             Step::Frame { given, verdict, after } => {
                 let seen = programs.show(given);
                 let wanted = programs.action(given, *verdict);

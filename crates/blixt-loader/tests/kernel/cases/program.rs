@@ -79,6 +79,12 @@ impl Programs {
         clear::<40, 12>(self.pins.join("FRAGMENTS_V6"));
     }
 
+    /// Seconds go by: the kernel's clock cannot be set, but every flow was seen so much earlier.
+    pub fn wait(&mut self, seconds: u32) {
+        age::<16, 32>(self.pins.join("FLOWS_V4"), seconds);
+        age::<40, 56>(self.pins.join("FLOWS_V6"), seconds);
+    }
+
     /// User space writes.
     pub fn apply(&mut self, ops: &[Op]) {
         self.dataplane.apply(ops).unwrap();
@@ -218,10 +224,24 @@ where
 
 /// Empties a table that the kernel writes.
 fn clear<const KEY: usize, const VALUE: usize>(pin: PathBuf) {
-    let map = Map::LruHashMap(MapData::from_pin(pin).unwrap());
-    let mut map: HashMap<MapData, [u8; KEY], [u8; VALUE]> = map.try_into().unwrap();
+    let mut map = table::<KEY, VALUE>(pin);
     let keys: Vec<[u8; KEY]> = map.keys().collect::<Result<_, _>>().unwrap();
     for key in keys {
         map.remove(&key).unwrap();
     }
+}
+
+/// Moves the last word of every flow, the second when it was last seen, into the past.
+fn age<const KEY: usize, const VALUE: usize>(pin: PathBuf, seconds: u32) {
+    let mut map = table::<KEY, VALUE>(pin);
+    let flows: Vec<([u8; KEY], [u8; VALUE])> = map.iter().collect::<Result<_, _>>().unwrap();
+    for (key, mut flow) in flows {
+        let seen = flow.last_chunk_mut().unwrap();
+        *seen = u32::from_ne_bytes(*seen).saturating_sub(seconds).to_ne_bytes();
+        map.insert(key, flow, 0).unwrap();
+    }
+}
+
+fn table<const KEY: usize, const VALUE: usize>(pin: PathBuf) -> HashMap<MapData, [u8; KEY], [u8; VALUE]> {
+    Map::LruHashMap(MapData::from_pin(pin).unwrap()).try_into().unwrap()
 }
