@@ -1,6 +1,6 @@
 //! Programs on devices.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -36,10 +36,14 @@ pub(crate) struct Directories {
     pub(crate) other_layouts: Vec<PathBuf>,
 }
 
+/// Hooks that devices refused when they were tried last, with the device's name and why.
+pub(crate) type Refusals = BTreeMap<(u32, &'static str), (String, String)>;
+
 /// Hooks a device, or replaces the programs that are there without a gap. What it is hooked by besides goes, after.
 pub(crate) fn attach(
     ebpf: &mut Ebpf,
     directories: &Directories,
+    refusals: &mut Refusals,
     ifindex: u32,
     hook: Hook,
     egress: bool,
@@ -61,12 +65,17 @@ pub(crate) fn attach(
         }
         match place(ebpf, directories, ifindex, &device, Slot::In(mode), by_filter) {
             Ok(by_filter) => {
+                refusals.remove(&(ifindex, mode.label()));
                 filter |= by_filter;
                 ingress = Some(mode);
                 break;
             }
             Err(error) if may_take_another(mode, &error) => {
-                warn!(device, hook = mode.label(), %error, "a hook is refused, taking the next best");
+                // A device that cannot be hooked is tried again and again.
+                let refusal = (device.clone(), error.to_string());
+                if refusals.insert((ifindex, mode.label()), refusal.clone()) != Some(refusal) {
+                    warn!(device, hook = mode.label(), %error, "a hook is refused, taking the next best");
+                }
                 failure = Some(error);
             }
             Err(error) => return Err(error),

@@ -12,7 +12,7 @@ use blixt_packet::abi::{Flow, FlowKey, Settings};
 
 use crate::Error;
 use crate::apply::{self, Mirror};
-use crate::attach::{self, Attachment, Directories};
+use crate::attach::{self, Attachment, Directories, Refusals};
 use crate::capacity::Capacity;
 use crate::cleanup;
 use crate::counters::{self, Counters};
@@ -67,6 +67,7 @@ pub struct Dataplane {
     filters: bool,
     directories: Directories,
     groups: Groups,
+    refusals: Refusals,
     found: Found,
     instance: Instance,
     /// Last: nobody else may begin while the rest is being dropped.
@@ -180,11 +181,13 @@ impl Dataplane {
     /// Hooks a device, or replaces the programs on it without losing a packet. Without `egress` only packets that come
     /// in are seen.
     pub fn attach(&mut self, ifindex: u32, hook: Hook, egress: bool) -> Result<Attachment, Error> {
-        attach::attach(&mut self.ebpf, &self.directories, ifindex, hook, egress, self.filters)
+        let Self { ebpf, directories, refusals, filters, .. } = self;
+        attach::attach(ebpf, directories, refusals, ifindex, hook, egress, *filters)
     }
 
     /// Takes the programs off a device; also removes what a device that is gone has left.
     pub fn detach(&mut self, ifindex: u32) -> Result<(), Error> {
+        self.refusals.retain(|(refused, _), _| *refused != ifindex);
         attach::detach(&self.directories, ifindex)
     }
 
@@ -281,6 +284,7 @@ impl Dataplane {
             filters: options.filters,
             directories: Directories { own, other_layouts },
             groups,
+            refusals: Refusals::new(),
             found,
             instance,
             lock,

@@ -67,6 +67,8 @@ pub struct Balancer {
     listening: Listening,
     /// What neighbours were told.
     announced: BTreeSet<Announcement>,
+    /// Why not everybody is heard who looks for an address.
+    unheard: Option<String>,
     /// Why no interface carries the program.
     pub(crate) unhooked: Option<String>,
     stale: Stale,
@@ -169,6 +171,7 @@ impl Balancer {
             assigned_file: runtime_dir.assigned(),
             listening: Listening::default(),
             announced: BTreeSet::new(),
+            unheard: None,
             unhooked: None,
             stale: Stale { objects: Touched::Everything, tables: true, devices: true, retry: false },
             compiled: None,
@@ -498,9 +501,11 @@ impl Balancer {
     /// it may all be.
     fn announce(&mut self, observation: &Observation) {
         let addresses = &self.tables.addresses;
-        if let Err(error) = self.dataplane.join_groups(addresses) {
-            tracing::warn!(%error, "cannot hear everybody who looks for an address");
+        let unheard = self.dataplane.join_groups(addresses).err().map(|error| error.to_string());
+        if let Some(error) = unheard.as_ref().filter(|_| unheard != self.unheard) {
+            tracing::warn!(error, "cannot hear everybody who looks for an address, trying again");
         }
+        self.unheard = unheard;
         let announcements = announcements(addresses, &observation.links);
         let news: Vec<_> = announcements.difference(&self.announced).cloned().collect();
         self.announced = announcements;
