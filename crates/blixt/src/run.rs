@@ -19,14 +19,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use blixt_loader::host::{self, Observation};
-use blixt_loader::{Dataplane, share_memory};
+use blixt_loader::{Dataplane, Found, share_memory};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
-use self::balancer::Balancer;
+use self::balancer::{Balancer, Beginning};
 use self::runtime_dir::RuntimeDir;
 use self::settings::Settings;
 use crate::cli::RunArgs;
@@ -90,45 +90,14 @@ async fn follow(settings: Settings) -> anyhow::Result<Exit> {
     let mut signals = Signals::new()?;
     // The lock comes first: of two instances, the second must hear of the first, not of a port that is taken.
     let dataplane = Dataplane::open(&settings.dataplane_options(HOP_LIFE)).map_err(instance_error)?;
-    let listener = match settings.listen.map(metrics::bind).transpose() {
-        Ok(listener) => listener,
+    let start = match Start::prepare(&settings, &dataplane) {
+        Ok(start) => start,
         Err(error) => return Err(withdraw(dataplane, error)),
     };
-    for kept in &dataplane.found().kept_sizes {
-        tracing::warn!(
-            map = kept.map,
-            entries = kept.pinned,
-            wanted = kept.wanted,
-            "a table keeps its size; to change it, run `blixt cleanup` and start again (connections end)"
-        );
-    }
-    for path in &dataplane.found().other_layouts {
-        tracing::warn!(
-            path = %path.display(),
-            "another version of blixt is at work, with tables that this one cannot read; it is replaced as soon as \
-             the manifests are in force (connections go on, unless their backend takes nothing new)"
-        );
-    }
-    let runtime_dir = RuntimeDir::make(dataplane.instance())?;
-    for name in &dataplane.found().dead_instances {
-        runtime_dir.remove_other(name);
-        tracing::info!(instance = name, "removed what an instance of a namespace that is gone left behind");
-    }
-
-    let (asks, mut asked) = mpsc::channel::<Ask>(ASKS);
-    tokio::spawn(control::serve(control::bind(&runtime_dir.socket())?, asks));
-    let (numbers, mut numbers_asked) = mpsc::channel::<oneshot::Sender<Numbers>>(ASKS);
-    let (ready, is_ready) = watch::channel(false);
-    if let Some(listener) = listener {
-        let sources = metrics::Sources { numbers, ready: is_ready };
-        tokio::spawn(metrics::serve(TcpListener::from_std(listener)?, sources));
-    }
-
-    let machine = host::Watcher::start(&settings.node_name, &settings.interfaces)?;
+    let Start { runtime_dir, mut asked, mut numbers_asked, ready, machine, source, beginning } = start;
     let mut observations = machine.observations();
-    let source = Source::open(&settings.files, &runtime_dir.memory())?;
     let (told, mut statuses_told) = mpsc::channel(1);
-    let mut balancer = Balancer::new(settings, dataplane, machine, source, &runtime_dir, told)?;
+    let mut balancer = Balancer::new(settings, dataplane, beginning, machine, source, &runtime_dir, told);
     balancer.read_files(&Changes::all());
     let observation = current(&mut observations);
     balancer.observe(observation);
@@ -178,14 +147,74 @@ async fn follow(settings: Settings) -> anyhow::Result<Exit> {
         }
         End::Remove => {
             let dataplane = balancer.into_dataplane();
-            host::release_neighbours()
-                .context("cannot release the neighbours that the kernel keeps for blixt")?;
-            runtime_dir.remove()?;
-            dataplane.remove()?;
+            // All of it, whatever becomes of the rest; the lock goes last.
+            let released = host::release_neighbours()
+                .context("cannot release the neighbours that the kernel keeps for blixt");
+            let cleared = runtime_dir.remove();
+            let removed = dataplane.remove().map_err(anyhow::Error::from);
+            removed.and(released).and(cleared)?;
             tracing::info!("ended; every trace is removed");
         }
     }
     Ok(Exit::Success)
+}
+
+/// What a start prepares before anything can change: whatever fails there leaves nothing behind.
+struct Start {
+    runtime_dir: RuntimeDir,
+    asked: mpsc::Receiver<Ask>,
+    numbers_asked: mpsc::Receiver<oneshot::Sender<Numbers>>,
+    ready: watch::Sender<bool>,
+    machine: host::Watcher,
+    source: Source,
+    beginning: Beginning,
+}
+
+impl Start {
+    fn prepare(settings: &Settings, dataplane: &Dataplane) -> anyhow::Result<Self> {
+        let listener = settings.listen.map(metrics::bind).transpose()?;
+        log_found(dataplane.found());
+        let runtime_dir = RuntimeDir::make(dataplane.instance())?;
+        for name in &dataplane.found().dead_instances {
+            runtime_dir.remove_other(name);
+            tracing::info!(
+                instance = name,
+                "removed what an instance of a namespace that is gone left behind"
+            );
+        }
+
+        let (asks, asked) = mpsc::channel::<Ask>(ASKS);
+        tokio::spawn(control::serve(control::bind(&runtime_dir.socket())?, asks));
+        let (numbers, numbers_asked) = mpsc::channel::<oneshot::Sender<Numbers>>(ASKS);
+        let (ready, is_ready) = watch::channel(false);
+        if let Some(listener) = listener {
+            let sources = metrics::Sources { numbers, ready: is_ready };
+            tokio::spawn(metrics::serve(TcpListener::from_std(listener)?, sources));
+        }
+
+        let machine = host::Watcher::start(&settings.node_name, &settings.interfaces)?;
+        let source = Source::open(&settings.files, &runtime_dir.memory())?;
+        let beginning = Beginning::find(settings, dataplane)?;
+        Ok(Self { runtime_dir, asked, numbers_asked, ready, machine, source, beginning })
+    }
+}
+
+fn log_found(found: &Found) {
+    for kept in &found.kept_sizes {
+        tracing::warn!(
+            map = kept.map,
+            entries = kept.pinned,
+            wanted = kept.wanted,
+            "a table keeps its size; to change it, run `blixt cleanup` and start again (connections end)"
+        );
+    }
+    for path in &found.other_layouts {
+        tracing::warn!(
+            path = %path.display(),
+            "another version of blixt is at work, with tables that this one cannot read; it is replaced as soon as \
+             the manifests are in force (connections go on, unless their backend takes nothing new)"
+        );
+    }
 }
 
 fn current(observations: &mut watch::Receiver<Arc<Observation>>) -> Arc<Observation> {
@@ -198,7 +227,8 @@ fn withdraw(dataplane: Dataplane, error: anyhow::Error) -> anyhow::Error {
     if found.is_taken_over || !found.other_layouts.is_empty() {
         return error;
     }
-    match dataplane.remove() {
+    let cleared = RuntimeDir::of(dataplane.instance()).remove();
+    match dataplane.remove().map_err(anyhow::Error::from).and(cleared) {
         Ok(()) => error,
         Err(left) => error.context(format!("cannot remove what was opened ({left}): run `blixt cleanup`")),
     }

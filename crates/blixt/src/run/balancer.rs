@@ -99,6 +99,14 @@ enum Telling {
     Some(Statuses),
 }
 
+/// What it begins with: all that can go wrong about that, before it owns anything.
+pub struct Beginning {
+    tables: Tables,
+    devices: Devices,
+    status_dir: Option<StatusDir>,
+    book: Book,
+}
+
 /// What tables were compiled from.
 struct Compiled {
     config: Arc<Config>,
@@ -130,20 +138,29 @@ struct Stale {
     retry: bool,
 }
 
-impl Balancer {
-    /// Takes over what the maps hold.
-    pub fn new(
-        settings: Settings,
-        dataplane: Dataplane,
-        machine: Watcher,
-        source: Source,
-        runtime_dir: &RuntimeDir,
-        told: mpsc::Sender<Told>,
-    ) -> anyhow::Result<Self> {
+impl Beginning {
+    /// What the maps hold, what is hooked, and the statuses that were written.
+    pub fn find(settings: &Settings, dataplane: &Dataplane) -> anyhow::Result<Self> {
         let tables = dataplane.read_back()?;
         let devices = Devices::inheriting(&dataplane.attachments()?);
         let status_dir = settings.status_dir.as_deref().map(StatusDir::open).transpose()?;
         let book = status_dir.as_ref().map(StatusDir::book).transpose()?.unwrap_or_default();
+        Ok(Self { tables, devices, status_dir, book })
+    }
+}
+
+impl Balancer {
+    /// Takes over what was found.
+    pub fn new(
+        settings: Settings,
+        dataplane: Dataplane,
+        beginning: Beginning,
+        machine: Watcher,
+        source: Source,
+        runtime_dir: &RuntimeDir,
+        told: mpsc::Sender<Told>,
+    ) -> Self {
+        let Beginning { tables, devices, status_dir, book } = beginning;
         let mut balancer = Self {
             settings,
             dataplane,
@@ -182,7 +199,7 @@ impl Balancer {
             telling: (0, false),
         };
         balancer.source.store_mut().snapshot_mut().assigned = assigned::load(&balancer.assigned_file);
-        Ok(balancer)
+        balancer
     }
 
     /// Waits for changes of files.

@@ -11,6 +11,7 @@ use blixt_packet::abi::ABI_VERSION;
 
 use crate::balancing::everything;
 use crate::changes::assert_unharmed;
+use crate::manifests::Manifests;
 use crate::world::{Hook, PATIENCE, World, until, vip};
 
 on_both_hooks!(
@@ -149,6 +150,18 @@ fn a_second_instance_in_the_same_namespace_is_refused() {
     assert_eq!(second.status.code(), Some(3), "{words}");
     assert!(words.contains("another Blixt") && words.contains("stop it first"), "{words}");
     assert_eq!(world.dial(Protocol::Tcp, Family::V4, 10).answered(), 10);
+}
+
+#[test]
+fn a_first_start_that_fails_leaves_nothing_behind() {
+    let world = World::idle(Hook::Tc, Manifests::usual());
+    let directory = world.directory();
+    // No directory can be made there.
+    let arguments = ["run", "-f", directory.to_str().unwrap(), "--status-dir", "/dev/null/statuses"];
+    let failed = world.blixt(&arguments);
+    let words = String::from_utf8_lossy(&failed.stderr);
+    assert!(!failed.status.success() && words.contains("/dev/null/statuses"), "{words}");
+    assert_no_trace(&world, &BTreeSet::new());
 }
 
 /// The programs of the running instance, which are in the kernel's list.
