@@ -210,7 +210,11 @@ fn set_backends(maps: &Maps, mirror: &mut Mirror, run: &[(BackendSlot, &BackendE
     set_endpoints(maps, mirror, more)?;
     set_family_backends(&maps.v4, run, &fresh)?;
     set_family_backends(&maps.v6, run, &fresh)?;
-    mirror.backends.extend(standings);
+    if mirror.backends.is_empty() {
+        mirror.backends = standings;
+    } else {
+        mirror.backends.extend(standings);
+    }
     set_endpoints(maps, mirror, fewer)
 }
 

@@ -1,6 +1,8 @@
 //! What the loader must know of the machine itself.
 
+use std::fs;
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
@@ -70,6 +72,26 @@ pub fn release_memory() {
     unsafe {
         libc::malloc_trim(0)
     };
+    for code in own_code() {
+        // SAFETY: the mapping is of a file and nobody can write to it: what is used again is mapped again.
+        unsafe { libc::madvise(code.start as *mut libc::c_void, code.len(), libc::MADV_DONTNEED) };
+    }
+}
+
+/// Where the code of this program is mapped. Most of it reads manifests, and is not needed while nothing changes.
+fn own_code() -> Vec<Range<usize>> {
+    let (Ok(program), Ok(maps)) = (fs::read_link("/proc/self/exe"), fs::read_to_string("/proc/self/maps"))
+    else {
+        return Vec::new();
+    };
+    let mapping = |line: &str| {
+        let mut fields = line.split_ascii_whitespace();
+        let (start, end) = fields.next()?.split_once('-')?;
+        let is_code = fields.next()? == "r-xp" && fields.nth(3)? == program.to_str()?;
+        let address = |text| usize::from_str_radix(text, 16).ok();
+        is_code.then_some(address(start)?..address(end)?)
+    };
+    maps.lines().filter_map(mapping).collect()
 }
 
 /// The coarse monotonic clock, the one that the kernel program reads.

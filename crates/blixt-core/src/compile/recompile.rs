@@ -3,6 +3,7 @@
 //! Backend slots and rings belong to one route each, so the rest stays as it is, and the result is that of
 //! compiling everything.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use rustc_hash::FxHashSet;
 use super::{Compilation, Frontends, Problem, addresses, compile, compile_part, devices, hops};
 use crate::config::{Config, Endpoint, Frontend, RouteName};
 use crate::diff::diff;
-use crate::host::{Host, Path};
+use crate::host::Host;
 use crate::tables::{Family, HopEntry, Limits, Op, Tables};
 
 /// With more than one part in so many changed, all is compiled.
@@ -109,17 +110,15 @@ fn touched<'a>(
     if !same_ways || !named || short || !room {
         return None;
     }
-    let came = config.frontends.iter().filter(|(endpoint, frontend)| {
-        last.config.frontends.get(endpoint) != Some(*frontend) || is_moved(frontend)
+    let moved_frontends =
+        config.frontends().filter(|(_, frontend)| is_moved(frontend)).map(|(endpoint, _)| endpoint);
+    let changed: FxHashSet<&Endpoint> =
+        differing(&config.frontends, &last.config.frontends).into_iter().chain(moved_frontends).collect();
+    let before_and_after = changed.iter().flat_map(|endpoint| {
+        [config, last.config].into_iter().filter_map(|config| config.frontends.get(endpoint))
     });
-    let went = last
-        .config
-        .frontends
-        .iter()
-        .filter(|(endpoint, frontend)| config.frontends.get(endpoint) != Some(*frontend));
-    let changed: Vec<Option<&RouteName>> =
-        came.chain(went).map(|(_, frontend)| frontend.route.as_ref()).collect();
-    (changed.len() <= config.frontends.len() / FEW).then(|| changed.into_iter().collect())
+    (changed.len() <= config.frontends.len() / FEW)
+        .then(|| before_and_after.map(|frontend| frontend.route.as_ref()).collect())
 }
 
 /// The backends that are not reached as they were.
@@ -127,12 +126,26 @@ fn moved(host: &Host, last: &Host) -> FxHashSet<IpAddr> {
     if Arc::ptr_eq(&host.paths, &last.paths) {
         return FxHashSet::default();
     }
-    let other = |paths: &BTreeMap<IpAddr, Path>, (address, path): &(&IpAddr, &Path)| {
-        paths.get(*address) != Some(*path)
-    };
-    let came = host.paths.iter().filter(|path| other(&last.paths, path));
-    let went = last.paths.iter().filter(|path| other(&host.paths, path));
-    came.chain(went).map(|(address, _)| *address).collect()
+    differing(&host.paths, &last.paths).into_iter().copied().collect()
+}
+
+/// The keys under which the two do not hold the same.
+fn differing<'a, K: Ord, V: PartialEq>(a: &'a BTreeMap<K, V>, b: &'a BTreeMap<K, V>) -> Vec<&'a K> {
+    let (mut left, mut right) = (a.iter().peekable(), b.iter().peekable());
+    let mut keys = Vec::new();
+    loop {
+        let order = match (left.peek(), right.peek()) {
+            (None, None) => return keys,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some((a, _)), Some((b, _))) => a.cmp(b),
+        };
+        let a = left.next_if(|_| order.is_le());
+        let b = right.next_if(|_| order.is_ge());
+        if a != b {
+            keys.extend(a.or(b).map(|(key, _)| key));
+        }
+    }
 }
 
 fn part<K: Ord + Copy, V: Clone>(all: &BTreeMap<K, V>, belongs: impl Fn(&K, &V) -> bool) -> BTreeMap<K, V> {

@@ -129,10 +129,12 @@ impl Follower {
         let fresh: Vec<IpAddr> =
             wanted.interest.backends.difference(&self.interest.backends).copied().collect();
         let found = path::paths(&mut self.asker, &fresh, &self.facts.links)?;
-        let gone = self.interest.backends.difference(&wanted.interest.backends).next().is_some();
-        if gone || !found.is_empty() {
+        let mut gone = self.interest.backends.difference(&wanted.interest.backends).peekable();
+        if self.facts.paths.is_empty() {
+            self.facts.paths = Arc::new(found);
+        } else if gone.peek().is_some() || !found.is_empty() {
             let paths = Arc::make_mut(&mut self.facts.paths);
-            paths.retain(|address, _| wanted.interest.backends.contains(address));
+            gone.for_each(|address| drop(paths.remove(address)));
             paths.extend(found);
         }
         self.interest = Arc::clone(&wanted.interest);

@@ -76,6 +76,8 @@ pub struct Balancer {
     compiled: Option<Compiled>,
     /// The number of the interest that the Config has in the machine.
     interest: u64,
+    /// No memory lies idle that a change took for a moment.
+    is_tidy: bool,
     statuses_marked: Option<(Instant, Instant)>,
     /// Whose statuses those are.
     untold: Touched,
@@ -193,6 +195,7 @@ impl Balancer {
             stale: Stale { objects: Touched::Everything, tables: true, devices: true, retry: false },
             compiled: None,
             interest: 0,
+            is_tidy: true,
             statuses_marked: None,
             untold: Touched::default(),
             told,
@@ -346,6 +349,7 @@ impl Balancer {
                         drop(statuses);
                         release_memory();
                     });
+                    self.is_tidy = true;
                 }
             }
         }
@@ -378,6 +382,9 @@ impl Balancer {
     pub fn tick(&mut self) {
         if let Err(error) = self.dataplane.renew_hops() {
             tracing::warn!(%error, "cannot renew the next hops; the kernel is asked for each packet when they run out");
+        }
+        if !std::mem::replace(&mut self.is_tidy, true) {
+            tokio::task::spawn_blocking(release_memory);
         }
         self.stale.tables |= self.progress.error.is_some();
         if self.devices.failures().next().is_some() {
@@ -462,6 +469,7 @@ impl Balancer {
         let began = Instant::now();
         let limits = self.dataplane.capacity().limits;
         let host = &observation.host;
+        let mut whole = None;
         let Change { ops, problems } = match self.compiled.take() {
             Some(Compiled { config, observation: last }) => {
                 let problems = &self.compile_problems;
@@ -470,7 +478,9 @@ impl Balancer {
             }
             None => {
                 let Compilation { tables, problems } = compile(&self.config, host, &self.tables, &limits);
-                Change { ops: diff(&self.tables, &tables), problems }
+                let ops = diff(&self.tables, &tables);
+                whole = Some(tables);
+                Change { ops, problems }
             }
         };
         self.compile_problems = problems;
@@ -492,7 +502,10 @@ impl Balancer {
             self.make_report();
             return;
         }
-        ops.iter().for_each(|op| self.tables.apply(op));
+        match whole {
+            Some(tables) => self.tables = tables,
+            None => ops.iter().for_each(|op| self.tables.apply(op)),
+        }
         self.tables.forget_slots();
         self.announce(observation);
         // A removed local backend takes the egress programs along, an added one wants them.
@@ -501,6 +514,7 @@ impl Balancer {
             Some(Compiled { config: Arc::clone(&self.config), observation: Arc::clone(observation) });
         self.progress.applied_generation = self.progress.generation;
         self.progress.error = None;
+        self.is_tidy &= ops.is_empty();
         self.look_for_listeners();
         self.make_report();
         if !ops.is_empty() {

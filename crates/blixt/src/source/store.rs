@@ -18,6 +18,9 @@ use smol_str::{SmolStr, format_smolstr};
 
 use super::text_hash;
 
+/// After a change of so many objects, memory is tidied up.
+const MANY: usize = 1000;
+
 /// The objects of all files.
 #[derive(Debug, Default)]
 pub struct Store {
@@ -223,11 +226,25 @@ impl Store {
             }
         }
         let mut settled = Settled::default();
+        let count = touched.len();
         for (key, definitions) in touched {
             self.settle(key, definitions, now, recall, &mut settled);
         }
         self.note_broken();
+        if count >= MANY {
+            self.pack();
+        }
         settled.update()
+    }
+
+    /// Trees that grew entry by entry are half empty.
+    fn pack(&mut self) {
+        pack(&mut self.known);
+        self.files.values_mut().for_each(|state| pack(&mut state.holds));
+        let Snapshot { routes, services, endpoint_slices, .. } = self.snapshot_mut();
+        pack(routes);
+        pack(services);
+        pack(endpoint_slices);
     }
 
     /// Lets those who refer to an object know that it is there, but not as it must be.
@@ -524,6 +541,10 @@ fn object_in_force(snapshot: &Snapshot, key: &ObjectKey) -> Option<Object> {
         Kind::Service => Object::Service(snapshot.services.get(key)?.clone()),
         Kind::EndpointSlice => Object::EndpointSlice(snapshot.endpoint_slices.get(key)?.clone()),
     })
+}
+
+fn pack<K: Ord, V>(map: &mut BTreeMap<K, V>) {
+    *map = std::mem::take(map).into_iter().collect();
 }
 
 struct Parsed {
