@@ -51,7 +51,8 @@ pub struct Simulation<'a> {
     v6: Flows<V6>,
 }
 
-type Written<A> = Rc<RefCell<BTreeMap<FlowKey<A>, Flow<A>>>>;
+/// What was written, and (none) what was taken out.
+type Written<A> = Rc<RefCell<BTreeMap<FlowKey<A>, Option<Flow<A>>>>>;
 
 /// What was written in a run.
 pub struct Flows<A> {
@@ -96,7 +97,7 @@ impl<'a> Simulation<'a> {
     /// The flow of a tuple: from this run, else remembered.
     pub(crate) fn flow_of<A: AddressFamily>(&self, key: &FlowKey<A>) -> Option<Flow<A>> {
         let written = A::flows(self).written.borrow().get(key).copied();
-        written.or_else(|| A::remembered(self.memory, key))
+        written.unwrap_or_else(|| A::remembered(self.memory, key))
     }
 }
 
@@ -115,11 +116,14 @@ pub struct Kept<A: AddressFamily> {
 
 impl<A: AddressFamily> Entry<A> for Kept<A> {
     fn read(&self) -> Flow<A> {
-        self.written.borrow().get(&self.key).copied().unwrap_or(self.found)
+        self.written.borrow().get(&self.key).copied().flatten().unwrap_or(self.found)
     }
 
     fn write(&self, flow: &Flow<A>) {
-        self.written.borrow_mut().insert(self.key, *flow);
+        let mut written = self.written.borrow_mut();
+        if written.get(&self.key) != Some(&None) {
+            written.insert(self.key, Some(*flow));
+        }
     }
 }
 
@@ -140,7 +144,7 @@ impl<A: AddressFamily> State<A> for Simulation<'_> {
     }
 
     fn set_flow(&self, key: &FlowKey<A>, flow: &Flow<A>) -> Result<(), DropReason> {
-        A::flows(self).written.borrow_mut().insert(*key, *flow);
+        A::flows(self).written.borrow_mut().insert(*key, Some(*flow));
         Ok(())
     }
 
@@ -148,8 +152,12 @@ impl<A: AddressFamily> State<A> for Simulation<'_> {
         if self.flow_of(key).is_some() {
             return Added::Exists;
         }
-        A::flows(self).written.borrow_mut().insert(*key, *flow);
+        A::flows(self).written.borrow_mut().insert(*key, Some(*flow));
         Added::New
+    }
+
+    fn remove_flow(&self, key: &FlowKey<A>) {
+        A::flows(self).written.borrow_mut().insert(*key, None);
     }
 
     fn fragment(&self, key: &FragmentKey<A>) -> Option<Fragment> {

@@ -132,6 +132,12 @@ macro_rules! family {
             }
 
             #[inline(always)]
+            fn remove_flow(&self, key: &FlowKey<$address>) {
+                // One that is not there any more is what was wanted.
+                let _ = $flows.remove(key);
+            }
+
+            #[inline(always)]
             fn fragment(&self, key: &FragmentKey<$address>) -> Option<Fragment> {
                 // SAFETY: copied at once; a value torn by another CPU's write costs one packet.
                 unsafe { $fragments.get(key) }.copied()

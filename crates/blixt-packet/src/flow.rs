@@ -131,17 +131,17 @@ impl<A: Address> Flow<A> {
     }
 }
 
-/// Ends a connection, given its reply half: no packet of its client is sent on by the other half any more.
+/// Ends a connection, given its reply half and the tuple of that: no packet of its client is sent on by the other half any more.
 #[inline(always)]
-pub(crate) fn end<A: Address, S: State<A>>(state: &S, reply: &Flow<A>, protocol: u32) {
-    let Some(entry) = state.flow(&reply.opposite_key(protocol)) else {
-        return;
-    };
-    let request = entry.read();
-    // Only if it is the other half still: its replies come to where these went.
-    if request.is_request() && request.backend == reply.backend {
-        entry.write(&Flow { state: RESET, seen: 0, ..request });
+pub(crate) fn end<A: Address, S: State<A>>(state: &S, key: &FlowKey<A>, reply: &Flow<A>) {
+    let request_key = reply.opposite_key(key.protocol);
+    // The client may have begun anew since, and hold another port: then that is the other half of another connection.
+    if let Some(entry) = state.flow(&request_key)
+        && entry.read().opposite_key(key.protocol) == *key
+    {
+        state.remove_flow(&request_key);
     }
+    state.remove_flow(key);
 }
 
 /// Notes in both halves that the connection lives, and puts the other half back if the table had given its place away:

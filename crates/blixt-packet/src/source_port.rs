@@ -4,6 +4,7 @@
 //! connection whose other half was evicted finds it again.
 
 use crate::DropReason;
+use crate::abi::FlowKey;
 use crate::address::Address;
 use crate::flow::end;
 use crate::headers::TCP;
@@ -19,6 +20,9 @@ const FREE_ATTEMPTS: u32 = 33;
 const TAKING_ATTEMPTS: u32 = 8;
 /// Ports that are tried at all.
 pub(crate) const ATTEMPTS: u32 = FREE_ATTEMPTS + TAKING_ATTEMPTS;
+
+/// In the protocol of a tuple: no packet's, but the mark of who gives the place of that tuple to another connection.
+const MARK: u32 = 1 << 16;
 
 /// Tries the next source port for the room's flow. An unclaimed step: it is taken. An unknown one: both halves are in the
 /// table.
@@ -87,21 +91,48 @@ fn reserve<A: Address, S: State<A>>(state: &S, room: &mut Room<A>, is_nat: bool,
     let is_over = there.is_over(key.protocol as u8, room.flow.seen, state);
     // What is left of an older connection with the same tuple is void.
     let is_new = room.headers.protocol() != TCP || room.headers.is_syn();
-    if is_ours && !is_over && !(is_new && (there.is_closed() || there.backend != room.flow.backend)) {
-        room.opposite.state = there.state;
+    if is_ours {
+        let is_found = !is_over && !(is_new && (there.is_closed() || there.backend != room.flow.backend));
+        if is_found {
+            room.opposite.state = there.state;
+            room.flow.state = there.state;
+        }
         entry.write(&room.opposite);
-        room.flow.state = there.state;
-        return Claim::Found;
+        return if is_found { Claim::Found } else { Claim::New };
     }
-    let gives_way = is_taking && is_new && there.gives_way(key.protocol as u8, room.flow.seen);
-    if gives_way && !is_ours {
-        end(state, &there, key.protocol);
-    }
-    if is_ours || is_over || gives_way {
-        entry.write(&room.opposite);
-        return Claim::New;
+    let is_taking = is_taking && is_new;
+    if is_over || is_taking && there.gives_way(key.protocol as u8, room.flow.seen) {
+        return take_over(state, room, is_taking);
     }
     Claim::Taken
+}
+
+/// Gives the place of the reply half, which another connection has lost, to the room's flow.
+///
+/// Other CPUs may be about to do the same for other connections. Only who gets a mark into the table empties the place: what
+/// stands there once it did so was put there by somebody who found it empty, and stays.
+#[inline(always)]
+fn take_over<A: Address, S: State<A>>(state: &S, room: &Room<A>, is_taking: bool) -> Claim {
+    let key = &room.opposite_key;
+    let mark = FlowKey { protocol: key.protocol | MARK, ..*key };
+    if state.add_flow(&mark, &room.opposite) != Added::New {
+        return Claim::Taken;
+    }
+    if let Some(entry) = state.flow(key) {
+        let there = entry.read();
+        let (protocol, now) = (key.protocol as u8, room.flow.seen);
+        // Another CPU may have been faster, or a packet may have come.
+        if there.is_over(protocol, now, state) || is_taking && there.gives_way(protocol, now) {
+            end(state, key, &there);
+        }
+    }
+    let added = state.add_flow(key, &room.opposite);
+    state.remove_flow(&mark);
+    match added {
+        Added::New => Claim::New,
+        Added::Exists => Claim::Taken,
+        Added::Full => Claim::Full,
+    }
 }
 
 /// The port of the range that is tried next, as it lies in the packet.

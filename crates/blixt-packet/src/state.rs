@@ -27,6 +27,9 @@ pub trait State<A: Address> {
     /// Writes a flow unless there is one.
     fn add_flow(&self, key: &FlowKey<A>, flow: &Flow<A>) -> Added;
 
+    /// Takes a flow out of the table.
+    fn remove_flow(&self, key: &FlowKey<A>);
+
     /// The first part of a fragmented packet.
     fn fragment(&self, key: &FragmentKey<A>) -> Option<Fragment>;
 

@@ -207,6 +207,63 @@ fn a_taken_source_port_gives_way_to_one_of_the_range_and_the_last_one_to_a_reaso
 }
 
 #[test]
+fn of_two_clients_that_take_one_port_over_at_once_only_one_gets_it() {
+    for net in nets() {
+        let mut world = World::new(WAY_NAT);
+        (world.settings.first_port, world.settings.last_port) = (20_000, 20_000);
+        let from = |client| segment(client, net.frontend, [CLIENT_PORT, FRONTEND_PORT], SYN);
+        assert_eq!(port_of(&world, &from(net.client)), CLIENT_PORT);
+        world.now.set(world.now.get() + world.settings.syn_idle + 1);
+        world.meanwhile.replace(Some(from(net.router)));
+        assert_eq!(port_of(&world, &from(net.other_client)), 20_000);
+        assert!(world.meanwhile.take().is_none());
+        for (port, client) in [(CLIENT_PORT, net.router), (20_000, net.other_client)] {
+            let (_, back) = world.backend_sends(&reply(&net, net.source, port, SYN | ACK));
+            assert_eq!(said(&back).1, client, "of port {port}");
+        }
+        assert_eq!(flows(&world), 4, "nothing but the two connections is left");
+    }
+}
+
+#[test]
+fn who_takes_a_port_over_ends_the_connection_that_held_it_and_not_a_newer_one_of_its_client() {
+    for net in nets() {
+        let mut world = World::new(WAY_NAT);
+        (world.settings.first_port, world.settings.last_port) = (20_000, 20_000);
+        let from = |client, flags| segment(client, net.frontend, [CLIENT_PORT, FRONTEND_PORT], flags);
+        assert_eq!(port_of(&world, &from(net.client, SYN)), CLIENT_PORT);
+        assert_eq!(port_of(&world, &from(net.router, SYN)), 20_000);
+        world.now.set(world.now.get() + 3);
+        // Of the router's connection the reply half is left; a newer one of the same tuple holds another port.
+        world.settings.first_port = 20_001;
+        world.settings.last_port = 20_001;
+        forget_request(&world, &net);
+        assert_eq!(port_of(&world, &from(net.router, SYN)), 20_001);
+        let (_, back) = world.backend_sends(&reply(&net, net.source, 20_001, SYN | ACK));
+        assert_eq!(said(&back).1, net.router);
+        assert_eq!(port_of(&world, &from(net.router, ACK)), 20_001);
+        (world.settings.first_port, world.settings.last_port) = (20_000, 20_000);
+        let _ = world.backend_sends(&reply(&net, net.source, CLIENT_PORT, SYN | ACK));
+        port_of(&world, &from(net.client, ACK));
+        assert_eq!(port_of(&world, &from(net.other_client, SYN)), 20_000);
+        assert_eq!(port_of(&world, &from(net.router, ACK)), 20_001, "the living connection was ended");
+        let (_, back) = world.backend_sends(&reply(&net, net.source, 20_001, ACK));
+        assert_eq!(said(&back).1, net.router);
+    }
+}
+
+/// The request half of the router's connection is evicted.
+fn forget_request(world: &World, net: &Net) {
+    fn retain<A: Family>(world: &World, source: IpAddr) {
+        A::tables(world).flows.borrow_mut().retain(|key, _| key.source != A::of(source));
+    }
+    match net.router {
+        IpAddr::V4(_) => retain::<V4>(world, net.router),
+        IpAddr::V6(_) => retain::<V6>(world, net.router),
+    }
+}
+
+#[test]
 fn every_port_of_the_range_is_found_before_there_is_none() {
     for net in nets() {
         let mut world = World::new(WAY_NAT);

@@ -48,6 +48,8 @@ pub struct World {
     pub route: Cell<Route>,
     pub settings: Settings,
     pub answers: Cell<AnswerBudget>,
+    /// What another CPU gets from the client's side at the moment that this one has read a flow and asks whether it is over.
+    pub meanwhile: RefCell<Option<Vec<u8>>>,
 }
 
 impl World {
@@ -63,6 +65,7 @@ impl World {
             route: Cell::new(Route::Unknown),
             settings: Settings::DEFAULT,
             answers: Cell::default(),
+            meanwhile: RefCell::default(),
         }
     }
 
@@ -161,15 +164,17 @@ impl Family for V6 {
 }
 
 /// An entry of a flow table, by its key.
-pub struct Kept<A: Ord>(Flows<A>, FlowKey<A>);
+pub struct Kept<A: Ord>(Flows<A>, FlowKey<A>, Flow<A>);
 
 impl<A: Family> Entry<A> for Kept<A> {
     fn read(&self) -> Flow<A> {
-        self.0.borrow()[&self.1]
+        self.0.borrow().get(&self.1).copied().unwrap_or(self.2)
     }
 
     fn write(&self, flow: &Flow<A>) {
-        self.0.borrow_mut().insert(self.1, *flow);
+        if let Some(there) = self.0.borrow_mut().get_mut(&self.1) {
+            *there = *flow;
+        }
     }
 }
 
@@ -181,12 +186,20 @@ impl<A: Family> State<A> for World {
     }
 
     fn setting<T: Copy>(&self, field: impl Fn(&Settings) -> &T) -> T {
-        *field(&self.settings)
+        let asked = field(&self.settings);
+        if std::ptr::from_ref(asked).cast::<u32>() == &raw const self.settings.syn_idle
+            && let Some(packet) = self.meanwhile.take()
+        {
+            let (verdict, _) = self.client_sends(&packet);
+            assert!(matches!(verdict, Verdict::Send(_)), "{verdict:?}");
+        }
+        *asked
     }
 
     fn flow(&self, key: &FlowKey<A>) -> Option<Kept<A>> {
         let flows = &A::tables(self).flows;
-        flows.borrow().contains_key(key).then(|| Kept(Rc::clone(flows), *key))
+        let found = flows.borrow().get(key).copied()?;
+        Some(Kept(Rc::clone(flows), *key, found))
     }
 
     fn set_flow(&self, key: &FlowKey<A>, flow: &Flow<A>) -> Result<(), DropReason> {
@@ -201,6 +214,10 @@ impl<A: Family> State<A> for World {
         }
         flows.insert(*key, *flow);
         Added::New
+    }
+
+    fn remove_flow(&self, key: &FlowKey<A>) {
+        A::tables(self).flows.borrow_mut().remove(key);
     }
 
     fn fragment(&self, key: &FragmentKey<A>) -> Option<Fragment> {
