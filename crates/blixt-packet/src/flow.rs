@@ -2,7 +2,7 @@
 
 use crate::abi::{EndpointKey, FLOW_REQUEST, FLOW_TO_STACK, Flow, FlowKey};
 use crate::address::Address;
-use crate::headers::{FIN, RST, SYN, TCP};
+use crate::headers::{FIN, Headers, RST, SYN, TCP};
 use crate::room::Room;
 use crate::state::{Entry, State};
 
@@ -81,7 +81,13 @@ impl<A: Address> Flow<A> {
     /// Both sides closed it, or one reset it.
     #[inline(always)]
     pub fn is_closed(&self) -> bool {
-        self.state & RESET != 0 || self.state & (REQUEST_FIN | REPLY_FIN) == REQUEST_FIN | REPLY_FIN
+        self.state & RESET != 0 || self.is_finished()
+    }
+
+    /// Both sides closed it.
+    #[inline(always)]
+    pub fn is_finished(&self) -> bool {
+        self.state & (REQUEST_FIN | REPLY_FIN) == REQUEST_FIN | REPLY_FIN
     }
 
     /// Its client went on after an answer. Anybody can send the rest with an address that is not his.
@@ -113,6 +119,9 @@ impl<A: Address> Flow<A> {
         }
         if flags & RST != 0 {
             state |= RESET;
+        } else if state & CONFIRMED != 0 {
+            // Anybody can make a RST up, and ends that know better go on.
+            state &= !RESET;
         }
         state
     }
@@ -129,6 +138,20 @@ impl<A: Address> Flow<A> {
         }
         !self.is_confirmed() && idle > state.setting(|settings| &settings.syn_idle)
     }
+}
+
+/// A packet of its tuple is of another connection, or of none. A segment in the middle of one that nothing but a RST has ended is
+/// of that still, as long as its place is kept: neither end may have believed the RST.
+#[inline(always)]
+pub(crate) fn has_ended<A: Address, S: State<A>>(
+    state: &S,
+    headers: &Headers<A>,
+    flow: &Flow<A>,
+    now: u32,
+) -> bool {
+    let is_kept =
+        headers.protocol() == TCP && headers.flags & SYN == 0 && flow.is_confirmed() && !flow.is_finished();
+    !is_kept && flow.is_over(headers.protocol(), now, state)
 }
 
 /// Ends a connection, given its reply half and the tuple of that: no packet of its client is sent on by the other half any more.
@@ -158,8 +181,10 @@ pub(crate) fn refresh<A: Address, S: State<A>>(state: &S, room: &mut Room<A>) {
         Some(entry) => {
             let there = entry.read();
             if there.says_the_same(&room.opposite) {
-                room.flow.state |= there.state;
-                room.opposite.state |= there.state;
+                // A RST is the only thing that is taken back.
+                let state = room.flow.state | there.state & !RESET;
+                room.flow.state = state;
+                room.opposite.state = state;
                 entry.write(&room.opposite);
             }
         }

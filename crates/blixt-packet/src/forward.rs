@@ -5,7 +5,7 @@
 use crate::abi::{BACKEND_DRAINING, Backend, Flow, V4, V6, WAY_LOCAL};
 use crate::address::Address;
 use crate::connect::source;
-use crate::flow::refresh;
+use crate::flow::{has_ended, refresh};
 use crate::frame::{Addressee, Frame};
 use crate::headers::{Headers, TCP, UDP};
 use crate::icmp::{self, Icmp};
@@ -202,7 +202,7 @@ fn established<A: Address, P: Packet, S: State<A>>(
         return Err(DropReason::BackendGone.into());
     };
     let now = state.now();
-    if !is_new && (flow.is_over(headers.protocol(), now, state) || !stays(headers, flow, &backend)) {
+    if !is_new && (has_ended(state, headers, flow, now) || !stays(headers, flow, &backend)) {
         return Ok(Step::UNKNOWN);
     }
     if !flow.is_request() && flow.is_to_stack() {
@@ -247,7 +247,7 @@ fn admit_leaving<A: Icmp, P: Packet, S: State<A>>(
     }
     room.flow = state.flow(&headers.key).ok_or(others)?.read();
     let flow = &room.flow;
-    if flow.is_request() || !flow.is_to_stack() || flow.is_over(headers.protocol(), state.now(), state) {
+    if flow.is_request() || !flow.is_to_stack() || has_ended(state, headers, flow, state.now()) {
         return Err(others);
     }
     Ok(())

@@ -3,10 +3,10 @@
 use blixt_core::config::Protocol;
 use blixt_core::tables::{BackendState, Way};
 
-use super::{Talk, of};
-use crate::case::{Case, Step, backend_sends, changes, client_sends};
-use crate::network::{BACKEND_PORT, moves};
-use crate::packet::{ACK, FIN, RST, SYN};
+use super::{CLIENT_PORT, Talk, of};
+use crate::case::{Case, Step, backend_sends, changes, client_sends, waits};
+use crate::network::{BACKEND_PORT, OUR_PORT, SETTINGS, moves};
+use crate::packet::{ACK, FIN, IpPacket, RST, SYN};
 
 pub(super) fn cases() -> Vec<Case> {
     [
@@ -41,6 +41,31 @@ pub(super) fn cases() -> Vec<Case> {
             steps.push(anew(talk));
             steps
         }),
+        of("a reset that neither side believes ends nothing", Protocol::Tcp, Way::Nat, |talk| {
+            let other = IpPacket::new(talk.protocol, (talk.net.other_client, CLIENT_PORT), talk.frontend());
+            let mut steps = opened(talk);
+            steps.extend([reply(talk, RST), request(talk, ACK)]);
+            steps.push(waits(SETTINGS.closed_idle + 1));
+            steps.push(client_sends(&other.bytes()).reaches_backend(&talk.natted_by(OUR_PORT, &other)));
+            steps.push(changes(moves(Way::Nat, BackendState::Serving)));
+            steps.extend(both(talk, ACK));
+            steps
+        }),
+        of(
+            "a long silence after a reset that neither side believes ends nothing",
+            Protocol::Tcp,
+            Way::Nat,
+            |talk| {
+                let mut steps = opened(talk);
+                for first in [request, reply] {
+                    steps.extend([request(talk, RST), waits(SETTINGS.closed_idle + 1)]);
+                    steps.push(changes(moves(Way::Nat, BackendState::Serving)));
+                    steps.push(first(talk, ACK));
+                    steps.extend(both(talk, ACK));
+                }
+                steps
+            },
+        ),
         of("a SYN on a living connection stays with its backend", Protocol::Tcp, Way::Nat, |talk| {
             let mut steps = opened(talk);
             steps.push(changes(moves(Way::Nat, BackendState::Serving)));
@@ -72,7 +97,7 @@ fn reply(talk: &Talk, flags: u8) -> Step {
 /// A SYN that goes where the ring leads by now.
 fn anew(talk: &Talk) -> Step {
     let request = talk.request();
-    let source = (talk.net.source, super::CLIENT_PORT);
+    let source = (talk.net.source, CLIENT_PORT);
     client_sends(&request.bytes())
         .reaches_backend(&request.routed(source, (talk.net.other_backend, BACKEND_PORT)).bytes())
 }
