@@ -32,12 +32,37 @@ pub(crate) fn driver(device: &str) -> Driver {
 
 /// The device's user may switch TCP segmentation on or off; `None` if it does not say.
 pub(crate) fn may_segment(device: &str) -> Option<bool> {
-    static NUMBER: OnceLock<Option<usize>> = OnceLock::new();
-    let number = (*NUMBER.get_or_init(|| number_of(device, "tx-tcp-segmentation")))?;
+    static NUMBER: OnceLock<usize> = OnceLock::new();
+    let offload = offload(device, "tx-tcp-segmentation", &NUMBER)?;
+    Some(offload.is_available)
+}
+
+/// The device takes the VLAN tag off what it receives; `None` if it does not say.
+pub(crate) fn takes_tags_off(device: &str) -> Option<bool> {
+    static NUMBER: OnceLock<usize> = OnceLock::new();
+    let offload = offload(device, "rx-vlan-hw-parse", &NUMBER)?;
+    Some(offload.is_active)
+}
+
+struct Offload {
+    is_available: bool,
+    is_active: bool,
+}
+
+/// What a device says of an offload, whose number is remembered once some device has told it.
+fn offload(device: &str, name: &str, number: &OnceLock<usize>) -> Option<Offload> {
+    let number = match number.get() {
+        Some(number) => *number,
+        None => {
+            let told = number_of(device, name)?;
+            *number.get_or_init(|| told)
+        }
+    };
     let mut features = Features { command: ETHTOOL_GFEATURES, words: WORDS as u32, ..Features::default() };
     ask(device, &mut features).ok()?;
-    let [available, ..] = features.bits.get(number / 32)?;
-    Some(available >> (number % 32) & 1 == 1)
+    let [available, _, active, _] = features.bits.get(number / 32)?;
+    let is_set = |word: &u32| word >> (number % 32) & 1 == 1;
+    Some(Offload { is_available: is_set(available), is_active: is_set(active) })
 }
 
 /// `struct ethtool_drvinfo`.

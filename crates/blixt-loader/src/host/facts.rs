@@ -50,7 +50,9 @@ impl Facts {
             .map(|link| (link.ifindex, link))
             .collect();
         let targets = xdp::targets();
+        let with_vlans: BTreeSet<u32> = self.links.values().filter_map(|link| link.vlan_of).collect();
         for link in self.links.values_mut() {
+            link.hides_tags = with_vlans.contains(&link.ifindex) && xdp::hides_tags(link);
             link.xdp_target = targets.contains(&link.ifindex);
             link.xdp_sender = xdp::is_sender(link);
         }

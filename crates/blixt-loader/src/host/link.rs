@@ -33,6 +33,10 @@ pub struct Link {
     pub arp: bool,
     /// The bridge, bond or VRF that it is a part of.
     pub master: Option<u32>,
+    /// The device that it is a VLAN of, if that is in this network namespace.
+    pub vlan_of: Option<u32>,
+    /// VLANs are in use on it, and their tags are off its frames before XDP sees them.
+    pub hides_tags: bool,
     /// It takes frames that XDP redirects to it.
     pub xdp_target: bool,
     /// What XDP sends back by it arrives.
@@ -115,8 +119,11 @@ pub(super) fn link(message: &LinkMessage) -> Option<Link> {
         arp: !header.flags.intersects(LinkFlags::Noarp | LinkFlags::Loopback),
         ..Link::default()
     };
+    let (mut lower, mut is_elsewhere) = (None, false);
     for attribute in &message.attributes {
         match attribute {
+            LinkAttribute::Link(ifindex) => lower = Some(*ifindex),
+            LinkAttribute::LinkNetNsId(_) => is_elsewhere = true,
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::CarrierUpCount(count) => link.carrier_ups = *count,
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
@@ -137,6 +144,7 @@ pub(super) fn link(message: &LinkMessage) -> Option<Link> {
     if header.flags.contains(LinkFlags::Loopback) {
         link.kind = LinkKind::Loopback;
     }
+    link.vlan_of = lower.filter(|_| link.kind == LinkKind::Vlan && !is_elsewhere);
     (!link.name.is_empty()).then_some(link)
 }
 
@@ -155,6 +163,7 @@ fn kind(name: &str) -> LinkKind {
 #[cfg(test)]
 mod tests {
     use globset::{Glob, GlobSetBuilder};
+    use netlink_packet_route::link::InfoKind;
 
     use super::*;
 
@@ -172,6 +181,24 @@ mod tests {
                 hooked(&links, &globs(names)).iter().map(|index| links[index].name.as_str()).collect();
             assert_eq!(found, expected, "of {names:?}");
         }
+    }
+
+    #[test]
+    fn a_vlan_is_one_of_the_device_below_it_if_that_is_in_this_namespace() {
+        let on = |kind, others: &[LinkAttribute]| {
+            let mut message = LinkMessage::default();
+            message.attributes = [
+                LinkAttribute::IfName("eth0.42".into()),
+                LinkAttribute::Link(7),
+                LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind)]),
+            ]
+            .into();
+            message.attributes.extend_from_slice(others);
+            link(&message).unwrap().vlan_of
+        };
+        assert_eq!(on(InfoKind::Vlan, &[]), Some(7));
+        assert_eq!(on(InfoKind::Vlan, &[LinkAttribute::LinkNetNsId(0)]), None);
+        assert_eq!(on(InfoKind::Veth, &[]), None);
     }
 
     /// `lo`, `eth0`, a bridge of `eth1` and `veth1`, `eth9` in a VRF, a dummy, a tunnel without Ethernet frames.

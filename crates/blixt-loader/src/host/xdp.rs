@@ -37,6 +37,12 @@ pub(super) fn is_sender(link: &Link) -> bool {
     link.kind != LinkKind::Veth || (link.xdp_target && ethtool::may_segment(&link.name) == Some(false))
 }
 
+/// XDP does not see the VLAN tags of its frames: a network card takes them off if it is told to, and between virtual
+/// devices they are never in the frame.
+pub(super) fn hides_tags(link: &Link) -> bool {
+    link.kind != LinkKind::Physical || ethtool::takes_tags_off(&link.name) != Some(false)
+}
+
 /// Hears that what a device can do changed: neither a program at the other end of a veth nor one that is attached by a
 /// link makes the device itself change.
 pub(super) struct Changes {

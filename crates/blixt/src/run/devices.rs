@@ -11,7 +11,7 @@ use globset::GlobSet;
 /// The devices that carry the program.
 #[derive(Debug, Default)]
 pub struct Devices {
-    attached: BTreeMap<u32, (Identity, Attachment)>,
+    attached: BTreeMap<u32, (Target, Attachment)>,
     failed: BTreeMap<u32, Failure>,
     /// What a process before this one attached, until it is replaced or removed.
     inherited: BTreeSet<u32>,
@@ -26,11 +26,13 @@ pub struct Failure {
     pub error: String,
 }
 
-/// Tells a device from a later one of the same index.
+/// What is to be hooked, and how. Name and MAC address tell a device from a later one of the same index.
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct Identity {
+struct Target {
     name: String,
     mac: Mac,
+    hook: Hook,
+    egress: bool,
 }
 
 impl Devices {
@@ -44,7 +46,7 @@ impl Devices {
 
     /// Every hooked device by name.
     pub fn attached(&self) -> impl Iterator<Item = (&str, &Attachment)> {
-        self.attached.values().map(|(identity, attachment)| (identity.name.as_str(), attachment))
+        self.attached.values().map(|(target, attachment)| (target.name.as_str(), attachment))
     }
 
     /// Every device that could not be hooked.
@@ -84,24 +86,20 @@ impl Devices {
         egress: bool,
         retry: bool,
     ) {
-        let wanted: BTreeSet<u32> = hooked(links, names).into_iter().collect();
-        for link in links.values().filter(|link| wanted.contains(&link.ifindex)) {
-            let identity = Identity { name: link.name.clone(), mac: link.mac };
-            let up_to_date = self
-                .attached
-                .get(&link.ifindex)
-                .is_some_and(|(known, attachment)| *known == identity && attachment.egress == egress);
-            let given_up = self.failed.get(&link.ifindex).is_some_and(|failure| failure.device == link.name);
+        let wanted = targets(links, names, hook, egress);
+        for (ifindex, target) in &wanted {
+            let up_to_date = self.attached.get(ifindex).is_some_and(|(known, _)| known == target);
+            let given_up = self.failed.get(ifindex).is_some_and(|failure| failure.device == target.name);
             if !up_to_date && (retry || !given_up) {
-                self.attach(dataplane, link.ifindex, identity, hook, egress);
+                self.attach(dataplane, *ifindex, target.clone());
             }
         }
-        self.failed.retain(|ifindex, _| wanted.contains(ifindex));
+        self.failed.retain(|ifindex, _| wanted.contains_key(ifindex));
         let unwanted: Vec<u32> = self
             .attached
             .keys()
             .chain(&self.inherited)
-            .filter(|index| !wanted.contains(index))
+            .filter(|index| !wanted.contains_key(index))
             .copied()
             .collect();
         for ifindex in unwanted {
@@ -109,24 +107,18 @@ impl Devices {
         }
     }
 
-    fn attach(
-        &mut self,
-        dataplane: &mut Dataplane,
-        ifindex: u32,
-        identity: Identity,
-        hook: Hook,
-        egress: bool,
-    ) {
-        match dataplane.attach(ifindex, hook, egress) {
+    fn attach(&mut self, dataplane: &mut Dataplane, ifindex: u32, target: Target) {
+        let Target { name, hook, egress, .. } = &target;
+        match dataplane.attach(ifindex, *hook, *egress) {
             Ok(attachment) => {
                 let mode = attachment.ingress.map_or("none", |mode| mode.label());
-                tracing::info!(device = identity.name, hook = mode, egress, "hooked");
+                tracing::info!(device = name, hook = mode, egress, "hooked");
                 self.failed.remove(&ifindex);
                 self.inherited.remove(&ifindex);
-                self.attached.insert(ifindex, (identity, attachment));
+                self.attached.insert(ifindex, (target, attachment));
             }
             Err(error) => {
-                let failure = Failure { device: identity.name, error: error.to_string() };
+                let failure = Failure { device: target.name, error: error.to_string() };
                 if self.failed.get(&ifindex) != Some(&failure) {
                     tracing::warn!(device = failure.device, %error, "cannot hook a device, trying again");
                 }
@@ -136,7 +128,7 @@ impl Devices {
     }
 
     fn detach(&mut self, dataplane: &mut Dataplane, ifindex: u32) {
-        let name = self.attached.remove(&ifindex).map(|(identity, _)| identity.name);
+        let name = self.attached.remove(&ifindex).map(|(target, _)| target.name);
         self.inherited.remove(&ifindex);
         match dataplane.detach(ifindex) {
             Ok(()) => tracing::info!(device = name, ifindex, "unhooked"),
@@ -145,7 +137,39 @@ impl Devices {
     }
 }
 
+/// The devices to be hooked, by index.
+fn targets(links: &BTreeMap<u32, Link>, names: &GlobSet, hook: Hook, egress: bool) -> BTreeMap<u32, Target> {
+    let target = |ifindex: u32| {
+        let Link { name, mac, hides_tags, .. } = links.get(&ifindex)?;
+        // XDP would answer without a tag that it does not see.
+        let hook = if *hides_tags { Hook::Tc } else { hook };
+        Some((ifindex, Target { name: name.clone(), mac: *mac, hook, egress }))
+    };
+    hooked(links, names).into_iter().filter_map(target).collect()
+}
+
 /// Replies of a backend on this machine are translated as they leave.
 pub fn needs_egress<'a>(mut backends: impl Iterator<Item = &'a BackendEntry>) -> bool {
     backends.any(|entry| entry.way == Way::Local && entry.state != BackendState::Gone)
+}
+
+#[cfg(test)]
+mod tests {
+    use globset::Glob;
+
+    use super::*;
+
+    #[test]
+    fn a_device_whose_vlan_tags_xdp_does_not_see_is_hooked_by_tc() {
+        let link = |ifindex, name: &str, hides_tags| {
+            (ifindex, Link { ifindex, name: name.into(), ethernet: true, hides_tags, ..Link::default() })
+        };
+        let links = BTreeMap::from([link(1, "eth0", false), link(2, "eth1", true)]);
+        let all = GlobSet::builder().add(Glob::new("*").unwrap()).build().unwrap();
+        for (wish, with_vlans) in [(Hook::Xdp, Hook::Tc), (Hook::Auto, Hook::Tc), (Hook::Tc, Hook::Tc)] {
+            let hooks: Vec<Hook> =
+                targets(&links, &all, wish, false).into_values().map(|target| target.hook).collect();
+            assert_eq!(hooks, [wish, with_vlans]);
+        }
+    }
 }
