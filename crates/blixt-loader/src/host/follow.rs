@@ -134,7 +134,9 @@ impl Follower {
             self.facts.paths = Arc::new(found);
         } else if gone.peek().is_some() || !found.is_empty() {
             let paths = Arc::make_mut(&mut self.facts.paths);
-            gone.for_each(|address| drop(paths.remove(address)));
+            for address in gone {
+                paths.remove(address);
+            }
             paths.extend(found);
         }
         self.interest = Arc::clone(&wanted.interest);
