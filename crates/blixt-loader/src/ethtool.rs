@@ -1,11 +1,10 @@
 //! What a device says of itself by `SIOCETHTOOL`: its driver, and the offloads that it has.
 
-use std::ffi::c_int;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::OnceLock;
 
 use crate::hook::Driver;
+use crate::ioctl;
 
 // linux/ethtool.h, which libc does not have.
 const ETHTOOL_GDRVINFO: u32 = 0x03;
@@ -105,14 +104,6 @@ struct Features {
     bits: [[u32; 4]; WORDS],
 }
 
-/// `struct ifreq`, with the member that points to data.
-#[repr(C)]
-struct Request<T> {
-    device: [u8; libc::IFNAMSIZ],
-    data: *mut T,
-    rest: [u64; 2],
-}
-
 /// The number of an offload, which is the same for every device.
 fn number_of(device: &str, name: &str) -> Option<usize> {
     let mut info = SetInfo { command: ETHTOOL_GSSET_INFO, mask: 1 << ETH_SS_FEATURES, ..SetInfo::default() };
@@ -138,19 +129,6 @@ fn text(bytes: &[u8]) -> String {
 
 /// `data` is one of the structures above, and begins with the command that it belongs to.
 fn ask<T>(device: &str, data: &mut T) -> io::Result<()> {
-    // SAFETY: no pointers.
-    let socket = unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
-    if socket < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: it is new and nobody else's.
-    let socket = unsafe { OwnedFd::from_raw_fd(socket) };
-    let mut request = Request { device: [0; libc::IFNAMSIZ], data: std::ptr::from_mut(data), rest: [0; 2] };
-    // The last byte stays 0.
-    for (to, from) in request.device[..libc::IFNAMSIZ - 1].iter_mut().zip(device.bytes()) {
-        *to = from;
-    }
-    // SAFETY: the request and what it points to are of the sizes that the kernel knows, and outlive the call.
-    let result: c_int = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut request) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    // SAFETY: the command reads a pointer, to a structure of the size that the kernel knows.
+    unsafe { ioctl::request(device, libc::SIOCETHTOOL as _, std::ptr::from_mut(data)) }
 }

@@ -26,6 +26,7 @@ mod flows;
 mod hook;
 pub mod host;
 mod instance;
+mod ioctl;
 mod kernel_types;
 mod machine;
 mod maps;

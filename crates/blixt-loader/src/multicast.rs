@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use crate::Error;
 use crate::attach::device_name;
 use crate::cleanup::all;
+use crate::ioctl;
 use crate::pins;
 
 /// The solicited-node group of some addresses, on one device.
@@ -132,38 +132,18 @@ pub(crate) fn marks(directory: &Path) -> Result<BTreeSet<Group>, Error> {
     Ok(pins::list(directory)?.iter().filter_map(|path| group_of(path)).collect())
 }
 
-/// `struct ifreq`, with the member that holds a link-layer address.
+/// `struct sockaddr`, as far as a link-layer address needs it.
 #[repr(C)]
-struct Request {
-    device: [u8; libc::IFNAMSIZ],
+struct HardwareAddress {
     family: u16,
     address: [u8; 6],
-    rest: [u64; 2],
 }
 
 fn change(command: libc::Ioctl, group: Group) -> io::Result<()> {
     let [a, b, c] = group.suffix;
-    let mut request = Request {
-        device: [0; libc::IFNAMSIZ],
-        family: libc::AF_UNSPEC as u16,
-        address: [0x33, 0x33, 0xff, a, b, c],
-        rest: [0; 2],
-    };
-    // The last byte stays 0.
-    let name = device_name(group.ifindex)?;
-    for (to, from) in request.device[..libc::IFNAMSIZ - 1].iter_mut().zip(name.bytes()) {
-        *to = from;
-    }
-    // SAFETY: no pointers.
-    let socket = unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
-    if socket < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: it is new and nobody else's.
-    let socket = unsafe { OwnedFd::from_raw_fd(socket) };
-    // SAFETY: the request is of the size that the kernel knows, and outlives the call.
-    let result = unsafe { libc::ioctl(socket.as_raw_fd(), command, &raw mut request) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    let address = HardwareAddress { family: libc::AF_UNSPEC as u16, address: [0x33, 0x33, 0xff, a, b, c] };
+    // SAFETY: the commands of groups read an address, without pointers.
+    unsafe { ioctl::request(&device_name(group.ifindex)?, command, address) }
 }
 
 fn mark_path(directory: &Path, Group { ifindex, suffix: [a, b, c] }: Group) -> PathBuf {
