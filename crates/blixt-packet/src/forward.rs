@@ -7,7 +7,7 @@ use crate::address::Address;
 use crate::connect::source;
 use crate::flow::{has_ended, refresh};
 use crate::frame::{Addressee, Frame};
-use crate::headers::{Headers, TCP, UDP};
+use crate::headers::{Headers, SYN, TCP, UDP};
 use crate::icmp::{self, Icmp};
 use crate::neighbour::{ARP, arp};
 use crate::packet::Packet;
@@ -201,13 +201,19 @@ fn established<A: Address, P: Packet, S: State<A>>(
         }
         return Err(DropReason::BackendGone.into());
     };
-    let now = state.now();
-    if !is_new && (has_ended(state, headers, flow, now) || !stays(headers, flow, &backend)) {
-        return Ok(Step::UNKNOWN);
-    }
     if !flow.is_request() && flow.is_to_stack() {
         // It is translated where it leaves, so that the stack sees both directions alike.
         return Ok(Verdict::Pass.into());
+    }
+    let now = state.now();
+    if !flow.is_request()
+        && flow.destination == headers.key.destination
+        && has_ended(state, headers, flow, now)
+    {
+        return Ok(late_reply(state, headers));
+    }
+    if !is_new && (has_ended(state, headers, flow, now) || !stays(headers, flow, &backend)) {
+        return Ok(Step::UNKNOWN);
     }
     note(state, room, now);
     let headers = &room.headers;
@@ -247,8 +253,11 @@ fn admit_leaving<A: Icmp, P: Packet, S: State<A>>(
     }
     room.flow = state.flow(&headers.key).ok_or(others)?.read();
     let flow = &room.flow;
-    if flow.is_request() || !flow.is_to_stack() || has_ended(state, headers, flow, state.now()) {
+    if flow.is_request() || !flow.is_to_stack() {
         return Err(others);
+    }
+    if has_ended(state, headers, flow, state.now()) {
+        return Err(late_reply(state, headers));
     }
     Ok(())
 }
@@ -268,6 +277,17 @@ fn leaving<A: Icmp, P: Packet, S: State<A>>(
     rewrite(pkt, headers, &room.flow, false)?;
     state.count_reply(backend.route, headers.total);
     Ok(Verdict::Deliver)
+}
+
+/// A reply to a client's own address whose connection has ended. From the backend's address the client would not take it. But a SYN
+/// says that the two talk past Blixt: then the tuple is theirs from now on.
+#[inline(always)]
+fn late_reply<A: Address, S: State<A>>(state: &S, headers: &Headers<A>) -> Step {
+    if headers.flags & SYN == 0 {
+        return DropReason::NoFlow.into();
+    }
+    state.remove_flow(&headers.key);
+    Verdict::Pass.into()
 }
 
 /// A packet that cannot be forwarded is dropped if it was for us, and the stack's business otherwise.

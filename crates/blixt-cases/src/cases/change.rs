@@ -72,7 +72,7 @@ pub(super) fn cases() -> Vec<Case> {
                 },
             ),
             of(
-                "a local backend's datagram after a long silence belongs to no flow",
+                "a local backend's datagram after a long silence does not leave with the backend's address",
                 Protocol::Udp,
                 Way::Local,
                 |talk| {
@@ -84,7 +84,7 @@ pub(super) fn cases() -> Vec<Case> {
                         waits(SETTINGS.udp_idle - 1),
                         leaves(&late.bytes()).delivered(back),
                         waits(SETTINGS.udp_idle + 1),
-                        leaves(&late.bytes()).passes(),
+                        leaves(&late.bytes()).dropped(DropReason::NoFlow),
                     ]
                 },
             ),

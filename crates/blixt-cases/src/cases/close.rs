@@ -2,10 +2,11 @@
 
 use blixt_core::config::Protocol;
 use blixt_core::tables::{BackendState, Way};
+use blixt_packet::DropReason;
 
 use super::{CLIENT_PORT, Talk, of};
-use crate::case::{Case, Step, backend_sends, changes, client_sends, waits};
-use crate::network::{BACKEND_PORT, OUR_PORT, SETTINGS, moves};
+use crate::case::{Case, Step, backend_sends, changes, client_sends, leaves, waits};
+use crate::network::{BACKEND_PORT, OUR_PORT, SETTINGS, from_client, moves, to_client};
 use crate::packet::{ACK, FIN, IpPacket, RST, SYN};
 
 pub(super) fn cases() -> Vec<Case> {
@@ -64,6 +65,69 @@ pub(super) fn cases() -> Vec<Case> {
                     steps.extend(both(talk, ACK));
                 }
                 steps
+            },
+        ),
+        of(
+            "a late segment does not reach the client from the backend's own address",
+            Protocol::Tcp,
+            Way::Transparent,
+            |talk| {
+                let request = |flags| {
+                    let request = talk.request().flags(flags);
+                    client_sends(&request.bytes())
+                        .reaches_backend(&request.routed(talk.client(), talk.backend()).bytes())
+                };
+                let segment = |flags| talk.reply_to(talk.net.client, CLIENT_PORT).flags(flags);
+                let reply = |flags| {
+                    let reply = segment(flags);
+                    backend_sends(&reply.bytes()).reaches_client(&talk.restored(&reply))
+                };
+                let opened =
+                    vec![request(SYN), reply(SYN | ACK), request(ACK), request(FIN | ACK), reply(FIN | ACK)];
+                let late = backend_sends(&segment(FIN | ACK).bytes());
+                [opened, vec![waits(SETTINGS.closed_idle + 1), late.dropped(DropReason::NoFlow)]].concat()
+            },
+        ),
+        of(
+            "a late segment of a local backend does not leave with its own address",
+            Protocol::Tcp,
+            Way::Local,
+            |talk| {
+                let request = |flags| {
+                    let request = talk.request().flags(flags);
+                    client_sends(&request.bytes())
+                        .delivered(from_client(&request.translated(talk.client(), talk.backend()).bytes()))
+                };
+                let segment = |flags| talk.reply_to(talk.net.client, CLIENT_PORT).flags(flags);
+                let reply = |flags| {
+                    let reply = segment(flags);
+                    leaves(&reply.bytes())
+                        .delivered(to_client(&reply.translated(talk.frontend(), talk.client()).bytes()))
+                };
+                let opened =
+                    vec![request(SYN), reply(SYN | ACK), request(ACK), request(FIN | ACK), reply(FIN | ACK)];
+                let late = leaves(&segment(FIN | ACK).bytes());
+                let direct = [SYN | ACK, ACK].map(|flags| leaves(&segment(flags).bytes()).passes());
+                [
+                    opened,
+                    vec![waits(SETTINGS.closed_idle + 1), late.dropped(DropReason::NoFlow)],
+                    direct.to_vec(),
+                ]
+                .concat()
+            },
+        ),
+        of(
+            "a datagram after a long silence does not reach the client from the backend's own address",
+            Protocol::Udp,
+            Way::Transparent,
+            |talk| {
+                let (request, late) = (talk.request(), talk.reply_to(talk.net.client, CLIENT_PORT));
+                vec![
+                    client_sends(&request.bytes())
+                        .reaches_backend(&request.routed(talk.client(), talk.backend()).bytes()),
+                    waits(SETTINGS.udp_idle + 1),
+                    backend_sends(&late.bytes()).dropped(DropReason::NoFlow),
+                ]
             },
         ),
         of("a SYN on a living connection stays with its backend", Protocol::Tcp, Way::Nat, |talk| {

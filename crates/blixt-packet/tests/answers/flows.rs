@@ -330,6 +330,28 @@ fn a_syn_begins_anew_where_both_sides_have_closed() {
 }
 
 #[test]
+fn after_its_flow_a_backend_reaches_no_client_by_its_own_address_until_they_talk_past_blixt() {
+    for net in nets() {
+        let world = World::new(WAY_TRANSPARENT);
+        world.route.set(Route::Device(CLIENT_SIDE));
+        let answer = |flags| world.backend_sends(&reply(&net, net.client, CLIENT_PORT, flags)).0;
+        port_of(&world, &request(&net, SYN));
+        assert!(matches!(answer(SYN | ACK), Verdict::Send(_)));
+        port_of(&world, &request(&net, FIN | ACK));
+        assert!(matches!(answer(FIN | ACK), Verdict::Send(_)));
+        world.now.set(world.now.get() + world.settings.closed_idle + 1);
+        assert_eq!(answer(FIN | ACK), Verdict::Drop(DropReason::NoFlow));
+        // The client has dialled the backend itself, from the same port.
+        assert_eq!([answer(SYN | ACK), answer(ACK)], [Verdict::Pass; 2]);
+
+        port_of(&world, &datagram(net.client, net.frontend, [CLIENT_PORT, FRONTEND_PORT]));
+        world.now.set(world.now.get() + world.settings.udp_idle + 1);
+        let late = datagram(net.backend, net.client, [BACKEND_PORT, CLIENT_PORT]);
+        assert_eq!(world.backend_sends(&late).0, Verdict::Drop(DropReason::NoFlow));
+    }
+}
+
+#[test]
 fn the_udp_of_a_backend_that_went_finds_whoever_takes_its_place() {
     for net in nets() {
         let mut world = World::new(WAY_NAT);
