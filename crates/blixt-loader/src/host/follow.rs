@@ -42,14 +42,14 @@ pub(super) struct Follower {
     observations: watch::Sender<Arc<Observation>>,
     asker: Asker,
     listener: Listener,
-    xdp_changes: xdp::Changes,
+    xdp_listener: xdp::Listener,
     facts: Facts,
     /// What the paths were looked up for.
     interest: Arc<Interest>,
     followed: u64,
     stale: Stale,
     asked: HashMap<NeighbourKey, Instant>,
-    room: neighbour::Room,
+    quota: neighbour::Quota,
     last_pass: Instant,
     paths_not_before: Instant,
 }
@@ -82,14 +82,14 @@ impl Follower {
             observations,
             // First the ears, then the questions: nothing is missed in between.
             listener: Listener::open()?,
-            xdp_changes: xdp::Changes::open(),
+            xdp_listener: xdp::Listener::open(),
             asker: Asker::open(NETLINK_ROUTE)?,
             facts: Facts::default(),
             interest: Arc::default(),
             followed: 0,
             stale: ALL,
             asked: HashMap::new(),
-            room: neighbour::Room::of_kernel(),
+            quota: neighbour::Quota::of_kernel(),
             last_pass: now,
             paths_not_before: now,
         };
@@ -177,7 +177,7 @@ impl Follower {
         }
         let now = Instant::now();
         let mut needed = self.facts.next_hops();
-        self.room.limit(&mut needed);
+        self.quota.limit(&mut needed);
         self.asked.retain(|key, asked| needed.contains(key) && now.duration_since(*asked) < ASK_AGAIN);
         let missing: Vec<NeighbourKey> = needed
             .iter()
@@ -238,9 +238,9 @@ impl Follower {
             if now >= until {
                 return Ok(());
             }
-            let wires = [self.wake.as_raw_fd(), self.listener.as_raw_fd(), self.xdp_changes.descriptor()];
+            let wires = [self.wake.as_raw_fd(), self.listener.as_raw_fd(), self.xdp_listener.descriptor()];
             let [woken, heard, xdp_heard] = poll(wires, until - now);
-            self.stale.links |= xdp_heard && self.xdp_changes.heard();
+            self.stale.links |= xdp_heard && self.xdp_listener.heard();
             if woken {
                 while (&self.wake).read(&mut [0; 64]).is_ok_and(|read| read > 0) {}
                 return self.hear_all();
@@ -323,7 +323,7 @@ impl Follower {
         match (Listener::open(), Asker::open(NETLINK_ROUTE)) {
             (Ok(listener), Ok(asker)) => {
                 self.listener = listener;
-                self.xdp_changes = xdp::Changes::open();
+                self.xdp_listener = xdp::Listener::open();
                 self.asker = asker;
             }
             (Err(error), _) | (_, Err(error)) => warn!(%error, "netlink cannot be opened again"),

@@ -131,7 +131,7 @@ pub(super) fn release(asker: &mut Asker, keys: &[NeighbourKey]) -> Result<(), Ho
 /// entry's place to nobody: a full one would leave the machine without ARP. Whoever is not kept is asked for when packets
 /// go there.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct Quota {
     v4: usize,
     v6: usize,
     is_told: bool,
@@ -140,7 +140,7 @@ pub(super) struct Room {
 /// Entries that the table has room for where the setting cannot be seen: in network namespaces but the first.
 const USUAL_TABLE: usize = 1024;
 
-impl Room {
+impl Quota {
     /// Half of the table.
     pub(super) fn of_kernel() -> Self {
         let half = |family: &str| {

@@ -45,11 +45,11 @@ pub(super) fn hides_tags(link: &Link) -> bool {
 
 /// Hears that what a device can do changed: neither a program at the other end of a veth nor one that is attached by a
 /// link makes the device itself change.
-pub(super) struct Changes {
+pub(super) struct Listener {
     socket: Option<Socket>,
 }
 
-impl Changes {
+impl Listener {
     /// Where the kernel tells nothing, nothing will be heard.
     pub(super) fn open() -> Self {
         let socket = join().unwrap_or_else(|error| {
