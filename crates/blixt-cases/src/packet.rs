@@ -131,7 +131,7 @@ pub fn part(
     bytes
 }
 
-/// The IPv4 packet, which may be fragmented, of a sender that another one stands in for: numbered anew. IPv6 stays.
+/// The part of an IPv4 packet of a sender that another one stands in for: numbered anew. IPv6 stays.
 pub fn renumbered(sender: IpAddr, mut packet: Vec<u8>) -> Vec<u8> {
     if let IpAddr::V4(sender) = sender {
         let (mut header, _) = Ipv4Header::from_slice(&packet).unwrap();

@@ -133,12 +133,8 @@ impl Address for V4 {
         );
         let [id_high, id_low, offset_high, offset_low] = second.to_ne_bytes();
         let id = u16::from_ne_bytes([id_high, id_low]);
-        let is_atomic = offset_high & V4_DO_NOT_FRAGMENT != 0;
-        let new_id = if is_atomic || source == headers.key.source {
-            id
-        } else {
-            translated_id(id, headers.key.source)
-        };
+        let is_renumbered = headers.part.is_fragment() && source != headers.key.source;
+        let new_id = if is_renumbered { translated_id(id, headers.key.source) } else { id };
         let sum = sum.replace(id as u32, new_id as u32);
         let [sum_high, sum_low] = sum.apply(u16::from_ne_bytes([sum_high, sum_low])).to_ne_bytes();
         let middle = u32::from_ne_bytes([left, protocol, sum_high, sum_low]);
@@ -298,8 +294,6 @@ pub(crate) fn extensions<P: Packet>(pkt: &P, headers: &mut Headers<V6>, first: u
     Err(DropReason::TooManyHeaders)
 }
 
-/// IPv4's bit for "don't fragment", in the first byte of the fragment offset.
-const V4_DO_NOT_FRAGMENT: u8 = 0x40;
 /// IPv4's bit for "more fragments".
 const V4_MORE: u16 = 0x2000;
 /// IPv4's fragment offset, in units of 8 bytes.

@@ -15,12 +15,23 @@ const LIFETIME: u32 = 30;
 /// The shortest transport header: a first part without one is not honest.
 const SHORTEST: u32 = 8;
 
-/// The identification of an IPv4 packet that may be fragmented, once another source stands in the place of its own: all who got that
+/// The identification of the parts of an IPv4 packet, once another source stands in the place of its own: all who got that
 /// source must not number their packets alike, and many count from the same beginning (RFC 6864, section 5.3). Different for each
 /// packet of a sender, as before, and the same for all parts of one. Of the 32 bits of IPv6 nobody needs to take such care.
 #[inline(always)]
 pub fn translated_id(id: u16, source: V4) -> u16 {
-    id.wrapping_add(avalanche(mix(0, source.0[0])) as u16)
+    id.wrapping_add(distance(source))
+}
+
+/// The identification that the sender at `source` gave a packet, of what [`translated_id`] made of it.
+#[inline(always)]
+pub fn original_id(id: u16, source: V4) -> u16 {
+    id.wrapping_sub(distance(source))
+}
+
+#[inline(always)]
+fn distance(source: V4) -> u16 {
+    avalanche(mix(0, source.0[0])) as u16
 }
 
 /// Gives a part of a TCP or UDP packet its ports.

@@ -7,7 +7,7 @@ use blixt_packet::DropReason;
 use super::{CLIENT_PORT, Talk, of};
 use crate::case::{Case, Step, backend_sends, client_sends, leaves};
 use crate::network::{from_client, to_client};
-use crate::packet::{UDP, part, renumbered};
+use crate::packet::{UDP, icmp, icmp_number, ip, part, renumbered};
 
 pub(super) fn cases() -> Vec<Case> {
     [
@@ -78,6 +78,50 @@ pub(super) fn cases() -> Vec<Case> {
                 vec![
                     client_sends(&later(net.owned)).dropped(DropReason::FragmentUnknown),
                     client_sends(&later(net.frontend)).passes(),
+                ]
+            },
+        ),
+        of(
+            "a whole packet that may be fragmented keeps its identification",
+            Protocol::Udp,
+            Way::Nat,
+            |talk| {
+                let (net, request, reply) = (&talk.net, talk.request(), talk.reply());
+                let there = request.translated((net.source, CLIENT_PORT), talk.backend()).body();
+                let back = reply.translated(talk.frontend(), talk.client()).body();
+                let whole = |from, to, hops, body: &[u8]| part(from, to, UDP, hops, 0, false, body);
+                vec![
+                    client_sends(&whole(net.client, net.frontend, 64, &request.body()))
+                        .reaches_backend(&whole(net.source, net.backend, 63, &there)),
+                    backend_sends(&whole(net.backend, net.source, 64, &reply.body())).reaches_client(&whole(
+                        net.frontend,
+                        net.client,
+                        63,
+                        &back,
+                    )),
+                ]
+            },
+        ),
+        of(
+            "an error about a part carries the part as its sender numbered it",
+            Protocol::Udp,
+            Way::Nat,
+            |talk| {
+                let net = &talk.net;
+                let request = talk.request().payload(&[3; 1992]);
+                let there = request.translated((net.source, CLIENT_PORT), talk.backend()).body();
+                let sent = part(net.client, net.frontend, UDP, 64, 0, true, &request.body()[..1000]);
+                let seen =
+                    renumbered(net.client, part(net.source, net.backend, UDP, 64, 0, true, &there[..1000]));
+                let error = |to, hops, about: &[u8]| {
+                    let kind = if net.client.is_ipv4() { 11 } else { 3 };
+                    let body = icmp(net.router, to, kind, 0, [0; 4], &about[..500]);
+                    ip(net.router, to, icmp_number(to), hops, &body)
+                };
+                vec![
+                    first(talk),
+                    backend_sends(&error(net.source, 64, &seen))
+                        .reaches_client(&error(net.client, 63, &sent)),
                 ]
             },
         ),

@@ -5,6 +5,7 @@ use crate::abi::{FlowKey, V4};
 use crate::address::Address;
 use crate::answer::HOPS;
 use crate::checksum::Delta;
+use crate::fragment::original_id;
 use crate::headers::Headers;
 use crate::packet::Packet;
 use crate::state::State;
@@ -91,15 +92,23 @@ impl Icmp for V4 {
         old: &FlowKey<Self>,
         new: &FlowKey<Self>,
     ) -> Result<Delta, DropReason> {
-        let [hops, protocol, high, low] = pkt.read(at + 8)?;
+        let [second, middle]: [u32; 2] = pkt.words(at + 4)?;
+        let [id_high, id_low, offset_high, offset_low] = second.to_ne_bytes();
+        let id = u16::from_ne_bytes([id_high, id_low]);
+        let is_fragment = u16::from_be_bytes([offset_high, offset_low]) & (MORE | OFFSET) != 0;
+        let new_id = if is_fragment && new.source != old.source { original_id(id, new.source) } else { id };
+        let [hops, protocol, high, low] = middle.to_ne_bytes();
         let before = u16::from_ne_bytes([high, low]);
         let addresses =
             old.destination.replaced(new.destination, old.source.replaced(new.source, Delta::default()));
-        let after = addresses.apply(before);
+        let change = addresses.replace(id as u32, new_id as u32);
+        let after = change.apply(before);
+        let [id_high, id_low] = new_id.to_ne_bytes();
+        let second = u32::from_ne_bytes([id_high, id_low, offset_high, offset_low]);
         let [high, low] = after.to_ne_bytes();
         let middle = u32::from_ne_bytes([hops, protocol, high, low]);
-        pkt.write_words(at + 8, [middle, new.source.0[0], new.destination.0[0]])?;
-        Ok(addresses.replace(before as u32, after as u32))
+        pkt.write_words(at + 4, [second, middle, new.source.0[0], new.destination.0[0]])?;
+        Ok(change.replace(before as u32, after as u32))
     }
 
     #[inline(always)]
@@ -121,5 +130,7 @@ const NO_PORT: u8 = 3;
 const MUST_FRAGMENT: u8 = 4;
 /// Identification 0 and the bit "don't fragment": then the identification says nothing (RFC 6864).
 const DO_NOT_FRAGMENT: [u8; 4] = [0, 0, 0x40, 0];
+/// The bit "more fragments".
+const MORE: u16 = 0x2000;
 /// The fragment offset.
 const OFFSET: u16 = 0x1fff;
