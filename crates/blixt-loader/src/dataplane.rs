@@ -295,10 +295,8 @@ impl Dataplane {
 
     fn retire(&self, layout: &Path) -> Result<(), Error> {
         // A group is joined once, whoever asked for it.
-        let marks = multicast::marks(layout)?;
-        let left = cleanup::all(
-            marks.difference(self.groups.joined()).map(|group| multicast::leave(layout, *group)),
-        );
+        let idle = multicast::marks(layout)?.into_iter().filter(|group| !self.groups.has_joined(*group));
+        let left = cleanup::all(idle.map(|group| multicast::leave(layout, group)));
         // The maps stay as long as the mark of a group that could not be left.
         left.and_then(|()| cleanup::remove_layout(layout))
     }

@@ -3,12 +3,18 @@
 //!
 //! A group is joined by the device itself (`SIOCADDMULTI`), so that it outlives this process as forwarding does. What
 //! marks it as ours is an empty directory beside the pins, made before and removed after.
+//!
+//! Switches and bridges that snoop let a group through only to who reports it (MLD). The kernel reports what a socket has
+//! joined: as long as this process holds it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::{Path, PathBuf};
+
+use socket2::{Domain, Socket, Type};
+use tracing::debug;
 
 use crate::Error;
 use crate::attach::device_name;
@@ -29,8 +35,8 @@ pub(crate) struct Group {
 pub(crate) struct Groups {
     /// Of the pins.
     directory: PathBuf,
-    /// Those that this process has joined.
-    joined: BTreeSet<Group>,
+    /// Those that this process has joined, with the socket that has them reported.
+    joined: BTreeMap<Group, Option<Socket>>,
     /// Those that have a mark. A process before this one may have ended before it joined some, and a device may have
     /// lost its list: a mark says only what is to be left.
     marked: BTreeSet<Group>,
@@ -40,28 +46,34 @@ impl Groups {
     /// Those that are marked in a directory; all that are wanted will be joined.
     pub(crate) fn open(directory: &Path) -> Result<Self, Error> {
         let marked = marks(directory)?;
-        Ok(Self { directory: directory.to_owned(), joined: BTreeSet::new(), marked })
+        Ok(Self { directory: directory.to_owned(), joined: BTreeMap::new(), marked })
     }
 
-    /// Those that this process has joined.
-    pub(crate) fn joined(&self) -> &BTreeSet<Group> {
-        &self.joined
+    /// This process has joined it.
+    pub(crate) fn has_joined(&self, group: Group) -> bool {
+        self.joined.contains_key(&group)
     }
 
     /// Joins what these addresses want, each with the device that answers (0: none), and leaves the rest. What fails for
     /// one group does not keep the others back; the first failure is returned.
     pub(crate) fn follow(&mut self, addresses: &BTreeMap<IpAddr, u32>) -> Result<(), Error> {
         let wanted = groups(addresses);
-        let missing: Vec<Group> = wanted.difference(&self.joined).copied().collect();
+        let missing: Vec<Group> = wanted.iter().copied().filter(|group| !self.has_joined(*group)).collect();
         let left_over: Vec<Group> = self.marked.difference(&wanted).copied().collect();
         let joined = all(missing.into_iter().map(|group| self.join(group)));
-        joined.and(all(left_over.into_iter().map(|group| self.leave(group))))
+        let left = all(left_over.into_iter().map(|group| self.leave(group)));
+        for (group, reporter) in self.joined.iter_mut().filter(|(_, reporter)| reporter.is_none()) {
+            *reporter = report(*group)
+                .inspect_err(|error| debug!(?group, %error, "a multicast group is not reported to switches"))
+                .ok();
+        }
+        joined.and(left)
     }
 
     fn join(&mut self, group: Group) -> Result<(), Error> {
         let joined = join(&self.directory, group);
         if joined.is_ok() {
-            self.joined.insert(group);
+            self.joined.insert(group, None);
             self.marked.insert(group);
         } else {
             self.marked.remove(&group);
@@ -108,6 +120,14 @@ fn join(directory: &Path, group: Group) -> Result<(), Error> {
         }
         Ok(()) => Ok(()),
     }
+}
+
+/// Has the kernel report a group as long as the socket is held; a device without IPv6 has nobody to report to.
+fn report(Group { ifindex, suffix: [a, b, c] }: Group) -> io::Result<Socket> {
+    let [last, before] = [u16::from_be_bytes([b, c]), u16::from_be_bytes([0xff, a])];
+    let socket = Socket::new(Domain::IPV6, Type::DGRAM, None)?;
+    socket.join_multicast_v6(&Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, before, last), ifindex)?;
+    Ok(socket)
 }
 
 /// Leaves a group. The device may be gone, and somebody else may have left the group before.

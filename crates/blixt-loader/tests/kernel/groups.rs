@@ -99,6 +99,27 @@ fn what_cannot_be_removed_does_not_keep_the_programs_on_their_devices() {
 }
 
 #[test]
+fn groups_are_reported_to_switches_while_the_process_is_there() {
+    World::run(|world| {
+        let reported = || {
+            let shown =
+                world.machine().output(Command::new("ip").args(["-6", "maddr", "show", "dev", WIRE.0]));
+            shown.unwrap().contains("ff02::1:ffaa:bb01")
+        };
+        let left = world.index(WIRE.0);
+        let mut dataplane = open();
+        dataplane.join_groups(&addresses(&[("2001:db8::aa:bb01", left)])).unwrap();
+        assert!(reported());
+        dataplane.join_groups(&BTreeMap::new()).unwrap();
+        assert!(!reported());
+        dataplane.join_groups(&addresses(&[("2001:db8::aa:bb01", left)])).unwrap();
+        drop(dataplane);
+        assert!(!reported());
+        assert_eq!(joined(world), ["33:33:ff:aa:bb:01"]);
+    });
+}
+
+#[test]
 fn a_group_of_another_layout_stays_where_it_is_still_needed() {
     World::run(|world| {
         let left = world.index(WIRE.0);
