@@ -320,7 +320,7 @@ pub struct RouteCounters {
     pub requests: Traffic,
     /// From backends to clients.
     pub replies: Traffic,
-    /// Flows begun.
+    /// Flows begun, but for those of TCP that were picked up in the middle.
     pub connections: u64,
     /// Connections answered with a refusal.
     pub refused: u64,

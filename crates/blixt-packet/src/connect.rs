@@ -4,7 +4,8 @@ use crate::abi::{
     Backend, BackendId, FLOW_REQUEST, FLOW_TO_STACK, Flow, FlowKey, Frontend, WAY_LOCAL, WAY_NAT,
 };
 use crate::address::Address;
-use crate::headers::{Headers, RST};
+use crate::flow::PICKED_UP;
+use crate::headers::{Headers, RST, TCP};
 use crate::room::Room;
 use crate::select::{choose, hash};
 use crate::state::{Route, Socket, State};
@@ -97,7 +98,7 @@ fn request<A: Address>(headers: &Headers<A>, id: BackendId, backend: &Backend<A>
         client: headers.link,
         client_mac: headers.mac,
         flags: if backend.way == WAY_LOCAL { FLOW_REQUEST | FLOW_TO_STACK } else { FLOW_REQUEST },
-        state: 0,
+        state: if headers.protocol() == TCP && !headers.is_syn() { PICKED_UP } else { 0 },
         seen: now,
     }
 }

@@ -17,6 +17,9 @@ pub const RESET: u8 = 8;
 /// The client has gone on after the backend's answer: it is where it says that it is.
 pub const CONFIRMED: u8 = 16;
 
+/// It was picked up in the middle: its first packet was no SYN.
+pub const PICKED_UP: u8 = 32;
+
 /// Seconds that a TCP connection may be silent before its client goes on: an answer and what follows it are under way for less.
 const TCP_PATIENCE: u32 = 2;
 /// Seconds that a UDP flow may be silent whose client never went on: it may have asked for a stream and only listen.
@@ -96,12 +99,19 @@ impl<A: Address> Flow<A> {
         self.state & CONFIRMED != 0
     }
 
+    /// It began elsewhere or long ago, or never.
+    #[inline(always)]
+    pub fn is_picked_up(&self) -> bool {
+        self.state & PICKED_UP != 0
+    }
+
     /// Its place, and the port of this machine that it holds, may go to a new connection that finds no free one: its client
-    /// never went on, and by now no answer is under way and nobody listens to what the backend sends.
+    /// never went on, and by now no answer is under way and nobody listens to what the backend sends. Who never began has no patience.
     #[inline(always)]
     pub fn gives_way(&self, protocol: u8, now: u32) -> bool {
         let patience = if protocol == TCP { TCP_PATIENCE } else { UDP_PATIENCE };
-        !self.is_request() && !self.is_confirmed() && now.saturating_sub(self.seen) > patience
+        let is_due = self.is_picked_up() || now.saturating_sub(self.seen) > patience;
+        is_due && !self.is_request() && !self.is_confirmed()
     }
 
     /// The state once a packet of this half with these TCP flags (none in UDP) has been seen.

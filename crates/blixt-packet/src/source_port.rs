@@ -42,7 +42,9 @@ pub(crate) fn claim<A: Address, S: State<A>>(state: &S, room: &mut Room<A>) -> S
     match reserve(state, room, is_nat, is_taking) {
         Claim::New => {
             let slot = room.flow.backend.slot();
-            if let Some(backend) = state.backend(slot) {
+            if let Some(backend) = state.backend(slot)
+                && !room.flow.is_picked_up()
+            {
                 state.count_connection(backend.route, slot);
             }
         }

@@ -43,6 +43,27 @@ pub(super) fn cases() -> Vec<Case> {
             },
         ),
         of(
+            "where no port is free a stray segment's gives way at once, unless it was of a connection that goes on",
+            Protocol::Tcp,
+            Way::Nat,
+            |talk| {
+                let stray = talk.request().flags(ACK);
+                let kept = from(talk, talk.net.other_client).flags(ACK);
+                let third = from(talk, talk.net.router);
+                let kept_reply = talk.reply_to(talk.net.source, OUR_PORT).flags(ACK);
+                let to_kept = kept_reply.routed(talk.frontend(), (talk.net.other_client, CLIENT_PORT)).bytes();
+                vec![
+                    client_sends(&stray.bytes()).reaches_backend(&talk.natted(&stray)),
+                    client_sends(&kept.bytes()).reaches_backend(&talk.natted_by(OUR_PORT, &kept)),
+                    backend_sends(&kept_reply.bytes()).reaches_client(&to_kept),
+                    client_sends(&kept.bytes()).reaches_backend(&talk.natted_by(OUR_PORT, &kept)),
+                    client_sends(&third.bytes()).reaches_backend(&talk.natted(&third)),
+                    client_sends(&stray.bytes()).dropped(DropReason::PortsExhausted),
+                    backend_sends(&kept_reply.bytes()).reaches_client(&to_kept),
+                ]
+            },
+        ),
+        of(
             "where no port is free a client that asked once and only listens keeps its stream",
             Protocol::Udp,
             Way::Nat,

@@ -290,6 +290,19 @@ fn confirm(world: &World) {
 }
 
 #[test]
+fn a_segment_in_the_middle_is_sent_on_but_is_no_new_connection() {
+    for net in nets() {
+        let world = World::new(WAY_NAT);
+        port_of(&world, &request(&net, ACK));
+        assert_eq!(world.connections.get(), 0);
+        let (_, back) = world.backend_sends(&reply(&net, net.source, CLIENT_PORT, ACK));
+        assert_eq!(said(&back).1, net.client);
+        port_of(&world, &segment(net.router, net.frontend, [CLIENT_PORT, FRONTEND_PORT], SYN));
+        assert_eq!(world.connections.get(), 1);
+    }
+}
+
+#[test]
 fn a_lost_half_is_found_again() {
     for net in nets() {
         let world = World::new(WAY_NAT);

@@ -48,6 +48,8 @@ pub struct World {
     pub route: Cell<Route>,
     pub settings: Settings,
     pub answers: Cell<AnswerBudget>,
+    /// Connections that were counted.
+    pub connections: Cell<u32>,
     /// What another CPU gets from the client's side at the moment that this one has read a flow and asks whether it is over.
     pub meanwhile: RefCell<Option<Vec<u8>>>,
 }
@@ -65,6 +67,7 @@ impl World {
             route: Cell::new(Route::Unknown),
             settings: Settings::DEFAULT,
             answers: Cell::default(),
+            connections: Cell::default(),
             meanwhile: RefCell::default(),
         }
     }
@@ -279,7 +282,9 @@ impl<A: Family> State<A> for World {
 
     fn count_reply(&self, _route: u32, _bytes: u32) {}
 
-    fn count_connection(&self, _route: u32, _slot: u32) {}
+    fn count_connection(&self, _route: u32, _slot: u32) {
+        self.connections.set(self.connections.get() + 1);
+    }
 
     fn count_refused(&self, _route: u32) {}
 
