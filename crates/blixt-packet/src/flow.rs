@@ -93,6 +93,12 @@ impl<A: Address> Flow<A> {
         self.state & (REQUEST_FIN | REPLY_FIN) == REQUEST_FIN | REPLY_FIN
     }
 
+    /// A SYN of its tuple begins a connection.
+    #[inline(always)]
+    pub fn yields_to_syn(&self) -> bool {
+        self.is_closed() || self.is_picked_up() && !self.is_confirmed()
+    }
+
     /// Its client went on after an answer. Anybody can send the rest with an address that is not his.
     #[inline(always)]
     pub fn is_confirmed(&self) -> bool {

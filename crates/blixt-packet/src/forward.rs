@@ -306,7 +306,7 @@ fn stays<A: Address>(headers: &Headers<A>, flow: &Flow<A>, backend: &Backend<A>)
         return true;
     }
     if headers.protocol() == TCP {
-        return !(headers.is_syn() && flow.is_closed());
+        return !(headers.is_syn() && flow.yields_to_syn());
     }
     backend.state != BACKEND_DRAINING
         && flow.is_to_stack() == (backend.way == WAY_LOCAL)

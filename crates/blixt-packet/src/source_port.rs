@@ -94,7 +94,7 @@ fn reserve<A: Address, S: State<A>>(state: &S, room: &mut Room<A>, is_nat: bool,
     // What is left of an older connection with the same tuple is void.
     let is_new = room.headers.protocol() != TCP || room.headers.is_syn();
     if is_ours {
-        let is_found = !is_over && !(is_new && (there.is_closed() || there.backend != room.flow.backend));
+        let is_found = !is_over && !(is_new && (there.yields_to_syn() || there.backend != room.flow.backend));
         if is_found {
             room.opposite.state = there.state;
             room.flow.state = there.state;

@@ -297,8 +297,10 @@ fn a_segment_in_the_middle_is_sent_on_but_is_no_new_connection() {
         assert_eq!(world.connections.get(), 0);
         let (_, back) = world.backend_sends(&reply(&net, net.source, CLIENT_PORT, ACK));
         assert_eq!(said(&back).1, net.client);
-        port_of(&world, &segment(net.router, net.frontend, [CLIENT_PORT, FRONTEND_PORT], SYN));
-        assert_eq!(world.connections.get(), 1);
+        assert_eq!(port_of(&world, &request(&net, SYN)), CLIENT_PORT);
+        assert_eq!(world.connections.get(), 1, "the client begins anew");
+        port_of(&world, &request(&net, SYN));
+        assert_eq!(world.connections.get(), 1, "the same SYN once more");
     }
 }
 
