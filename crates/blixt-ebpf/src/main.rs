@@ -4,9 +4,9 @@
 #![no_std]
 #![no_main]
 
-mod bytes;
 mod maps;
 mod parts;
+mod piece;
 mod state;
 mod tc;
 mod xdp;

@@ -11,7 +11,7 @@ use blixt_packet::checksum::Delta;
 use blixt_packet::frame::Addressee;
 use blixt_packet::packet::Packet;
 
-use crate::bytes::{Bytes, forget, sum};
+use crate::piece::{Piece, forget, sum};
 use crate::state::setting;
 
 /// Bytes that are pulled together where a packet's headers lie in pages of their own.
@@ -34,14 +34,14 @@ const VLAN: u16 = 0x8100_u16.to_be();
 /// An skb.
 pub struct Skb {
     skb: *mut __sk_buff,
-    bytes: Bytes,
+    bytes: Piece,
 }
 
 impl Skb {
     /// The packet of a program's run.
     #[inline(always)]
     pub fn new(skb: *mut __sk_buff) -> Self {
-        let mut skb = Self { skb, bytes: Bytes::EMPTY };
+        let mut skb = Self { skb, bytes: Piece::EMPTY };
         skb.find();
         skb
     }
@@ -94,21 +94,21 @@ impl Skb {
     /// Helpers may have moved the packet: where it is now.
     #[inline(always)]
     fn find(&mut self) {
-        self.bytes = Bytes::new(self.field(|skb| skb.data) as usize, self.field(|skb| skb.data_end) as usize);
+        self.bytes = Piece::new(self.field(|skb| skb.data) as usize, self.field(|skb| skb.data_end) as usize);
     }
 }
 
 impl Packet for Skb {
-    type Bytes = Bytes;
+    type Bytes = Piece;
     const HAS_TAGS: bool = false;
 
     #[inline(always)]
-    fn bytes(&self) -> &Bytes {
+    fn bytes(&self) -> &Piece {
         &self.bytes
     }
 
     #[inline(always)]
-    fn bytes_mut(&mut self) -> &mut Bytes {
+    fn bytes_mut(&mut self) -> &mut Piece {
         &mut self.bytes
     }
 

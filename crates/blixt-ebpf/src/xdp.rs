@@ -7,7 +7,7 @@ use blixt_packet::abi::{DEVICE_XDP_TARGET, Link};
 use blixt_packet::checksum::Delta;
 use blixt_packet::packet::Packet;
 
-use crate::bytes::{Bytes, forget, sum};
+use crate::piece::{Piece, forget, sum};
 use crate::state::device;
 
 /// Bytes of a VLAN tag.
@@ -20,14 +20,14 @@ const FRAME: usize = 18;
 /// An XDP frame.
 pub struct XdpFrame {
     ctx: *mut xdp_md,
-    bytes: Bytes,
+    bytes: Piece,
 }
 
 impl XdpFrame {
     /// The frame of a program's run.
     #[inline(always)]
     pub fn new(ctx: *mut xdp_md) -> Self {
-        let mut frame = Self { ctx, bytes: Bytes::EMPTY };
+        let mut frame = Self { ctx, bytes: Piece::EMPTY };
         frame.find();
         frame
     }
@@ -58,22 +58,22 @@ impl XdpFrame {
         self.bytes = unsafe {
             let data = (&raw const (*self.ctx).data).read_volatile();
             let end = (&raw const (*self.ctx).data_end).read_volatile();
-            Bytes::new(data as usize, end as usize)
+            Piece::new(data as usize, end as usize)
         };
     }
 }
 
 impl Packet for XdpFrame {
-    type Bytes = Bytes;
+    type Bytes = Piece;
     const GOES_EVERYWHERE: bool = false;
 
     #[inline(always)]
-    fn bytes(&self) -> &Bytes {
+    fn bytes(&self) -> &Piece {
         &self.bytes
     }
 
     #[inline(always)]
-    fn bytes_mut(&mut self) -> &mut Bytes {
+    fn bytes_mut(&mut self) -> &mut Piece {
         &mut self.bytes
     }
 

@@ -14,12 +14,12 @@ use crate::maps::SCRATCH;
 /// The part of a packet that lies in one piece. The two pointers are read from the context once: read again, each would
 /// count as a new one, without the bounds that were checked.
 #[derive(Clone, Copy)]
-pub struct Bytes {
+pub struct Piece {
     data: usize,
     end: usize,
 }
 
-impl Bytes {
+impl Piece {
     /// None at all.
     pub const EMPTY: Self = Self { data: 0, end: 0 };
 
@@ -69,7 +69,7 @@ impl Bytes {
     }
 }
 
-impl packet::Bytes for Bytes {
+impl packet::Bytes for Piece {
     #[inline(always)]
     fn read<const N: usize>(&self, at: usize) -> Result<[u8; N], DropReason> {
         self.load(at)
