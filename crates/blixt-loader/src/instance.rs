@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! /sys/fs/bpf/blixt/4026531833-1/          the instance: inode and cookie of the network namespace
-//!     v1/FLOWS_V4, v1/RINGS, ...           maps of map layout 1
-//!     v1/link-2-ingress, v1/link-3-xdp     links, by index of the device
-//!     v1/group-2-01aa07                    empty: a multicast group that the device has joined
+//!     v2/FLOWS_V4, v1/RINGS, ...           maps of map layout 1
+//!     v2/link-2-ingress, v1/link-3-xdp     links, by index of the device
+//!     v2/group-2-01aa07                    empty: a multicast group that the device has joined
 //! /run/blixt/4026531833-1.lock             held by the process that manages it
 //! ```
 

@@ -10,12 +10,15 @@ use crate::run::runtime_dir::RuntimeDir;
 /// `blixt cleanup`
 pub fn cleanup(args: CleanupArgs) -> anyhow::Result<Exit> {
     let CleanupArgs {} = args;
-    blixt_loader::cleanup().map_err(|error| match error {
-        blixt_loader::Error::Held { .. } => anyhow::Error::from(InstanceError(error.to_string())),
-        error => error.into(),
-    })?;
-    host::release_neighbours().context("cannot release the neighbours that the kernel keeps for blixt")?;
-    RuntimeDir::of(&Instance::current()?).remove()?;
+    let removed = match blixt_loader::cleanup() {
+        Err(error @ blixt_loader::Error::Held { .. }) => return Err(InstanceError(error.to_string()).into()),
+        removed => removed,
+    };
+    // All of it, whatever becomes of the rest.
+    let released =
+        host::release_neighbours().context("cannot release the neighbours that the kernel keeps for blixt");
+    let cleared = RuntimeDir::of(&Instance::current()?).remove();
+    removed.map_err(anyhow::Error::from).and(released).and(cleared)?;
     // Other instances may have theirs in it.
     let _ = std::fs::remove_dir(Instance::run_directory());
     println!("blixt is gone from this network namespace");
