@@ -278,7 +278,8 @@ impl Dataplane {
         let mut dataplane = Self {
             ebpf: loaded.ebpf,
             maps,
-            mirror: None,
+            // Maps that are new hold nothing.
+            mirror: (!is_taken_over).then(Mirror::default),
             capacity: loaded.capacity,
             hop_life: options.hop_life,
             filters: options.filters,

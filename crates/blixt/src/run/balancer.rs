@@ -143,7 +143,9 @@ struct Stale {
 impl Beginning {
     /// What the maps hold, what is hooked, and the statuses that were written.
     pub fn find(settings: &Settings, dataplane: &Dataplane) -> anyhow::Result<Self> {
-        let tables = dataplane.read_back()?;
+        // Maps that are new hold nothing.
+        let is_taken_over = dataplane.found().is_taken_over;
+        let tables = if is_taken_over { dataplane.read_back()? } else { Tables::default() };
         let devices = Devices::inheriting(&dataplane.attachments()?);
         let status_dir = settings.status_dir.as_deref().map(StatusDir::open).transpose()?;
         let book = status_dir.as_ref().map(StatusDir::book).transpose()?.unwrap_or_default();

@@ -96,6 +96,10 @@ impl Memory {
         }
         writer.flush()?;
         drop(writer);
+        if self.size == 0 {
+            // Nothing is said twice in a journal that was empty.
+            self.compact_size = self.file.metadata()?.len();
+        }
         self.size = self.file.metadata()?.len();
         if self.size > 2 * self.compact_size + SLACK {
             self.compact()?;
