@@ -55,12 +55,13 @@ fn is_old(release: &str) -> bool {
     version(release).is_some_and(|release| Some(release) < version(OLDEST_KERNEL))
 }
 
-/// Has all threads allocate from one place: what one of them frees, the others use again.
+/// Has all threads allocate from two places, so that what one of them frees, others use again, and two do not wait for each
+/// other.
 pub fn share_memory() {
     #[cfg(target_env = "gnu")]
     // SAFETY: it takes no pointer, and is called before there are threads.
     unsafe {
-        libc::mallopt(libc::M_ARENA_MAX, 1)
+        libc::mallopt(libc::M_ARENA_MAX, 2)
     };
 }
 
@@ -73,25 +74,38 @@ pub fn release_memory() {
         libc::malloc_trim(0)
     };
     for code in own_code() {
-        // SAFETY: the mapping is of a file and nobody can write to it: what is used again is mapped again.
+        // SAFETY: the mapping is of a file, and nobody has written to it or can: what is used again is mapped again.
         unsafe { libc::madvise(code.start as *mut libc::c_void, code.len(), libc::MADV_DONTNEED) };
     }
 }
 
-/// Where the code of this program is mapped. Most of it reads manifests, and is not needed while nothing changes.
+/// Where the code of this program is mapped, and the constants before it, which nothing is ever written to. Most of it reads
+/// manifests, and is not needed while nothing changes.
 fn own_code() -> Vec<Range<usize>> {
     let (Ok(program), Ok(maps)) = (fs::read_link("/proc/self/exe"), fs::read_to_string("/proc/self/maps"))
     else {
         return Vec::new();
     };
-    let mapping = |line: &str| {
-        let mut fields = line.split_ascii_whitespace();
-        let (start, end) = fields.next()?.split_once('-')?;
-        let is_code = fields.next()? == "r-xp" && fields.nth(3)? == program.to_str()?;
-        let address = |text| usize::from_str_radix(text, 16).ok();
-        is_code.then_some(address(start)?..address(end)?)
-    };
-    maps.lines().filter_map(mapping).collect()
+    let mut ranges = Vec::new();
+    for line in maps.lines() {
+        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+        let [range, permissions @ ("r--p" | "r-xp"), _, _, _, path] = fields[..] else { continue };
+        let addresses = range.split_once('-').map(|ends| ends.into());
+        let Some([Ok(start), Ok(end)]) =
+            addresses.map(|ends: [&str; 2]| ends.map(|text| usize::from_str_radix(text, 16)))
+        else {
+            continue;
+        };
+        if Some(path) != program.to_str() {
+            continue;
+        }
+        ranges.push(start..end);
+        // What follows the code looks alike, but was written to when the program was loaded.
+        if permissions == "r-xp" {
+            return ranges;
+        }
+    }
+    Vec::new()
 }
 
 /// The coarse monotonic clock, the one that the kernel program reads.
