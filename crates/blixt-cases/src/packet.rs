@@ -6,7 +6,8 @@ use std::net::IpAddr;
 
 use etherparse::checksum::Sum16BitWords;
 use etherparse::{
-    IpNumber, Ipv4Header, Ipv4Options, Ipv6FlowLabel, Ipv6Header, TcpHeader, TcpOptions, UdpHeader,
+    IpNumber, Ipv4Header, Ipv4Options, Ipv6FlowLabel, Ipv6Header, TcpHeader, TcpOptions, TransportHeader,
+    UdpHeader,
 };
 
 use blixt_packet::abi::V4;
@@ -178,35 +179,31 @@ pub fn tcp_with(
     header.rst = segment.flags & 4 != 0;
     header.ack = segment.flags & 16 != 0;
     header.options = TcpOptions::try_from_slice(options).unwrap();
-    header.checksum = match (source, destination) {
-        (IpAddr::V4(source), IpAddr::V4(destination)) => {
-            header.calc_checksum_ipv4_raw(source.octets(), destination.octets(), payload).unwrap()
-        }
-        (IpAddr::V6(source), IpAddr::V6(destination)) => {
-            header.calc_checksum_ipv6_raw(source.octets(), destination.octets(), payload).unwrap()
-        }
-        _ => panic!("families differ"),
-    };
-    let mut bytes = Vec::new();
-    header.write(&mut bytes).unwrap();
-    bytes.extend(payload);
-    bytes
+    summed(TransportHeader::Tcp(header), source, destination, payload)
 }
 
 /// A UDP datagram.
 pub fn udp(source: IpAddr, destination: IpAddr, ports: [u16; 2], payload: &[u8]) -> Vec<u8> {
     let [from, to] = ports;
-    let mut header =
+    let header =
         UdpHeader { source_port: from, destination_port: to, length: 8 + payload.len() as u16, checksum: 0 };
-    header.checksum = match (source, destination) {
+    summed(TransportHeader::Udp(header), source, destination, payload)
+}
+
+fn summed(mut header: TransportHeader, source: IpAddr, destination: IpAddr, payload: &[u8]) -> Vec<u8> {
+    match (source, destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
-            header.calc_checksum_ipv4_raw(source.octets(), destination.octets(), payload).unwrap()
+            let (source, destination) = (source.octets(), destination.octets());
+            let addresses = Ipv4Header { source, destination, ..Ipv4Header::default() };
+            header.update_checksum_ipv4(&addresses, payload).unwrap();
         }
         (IpAddr::V6(source), IpAddr::V6(destination)) => {
-            header.calc_checksum_ipv6_raw(source.octets(), destination.octets(), payload).unwrap()
+            let (source, destination) = (source.octets(), destination.octets());
+            let addresses = Ipv6Header { source, destination, ..Ipv6Header::default() };
+            header.update_checksum_ipv6(&addresses, payload).unwrap();
         }
         _ => panic!("families differ"),
-    };
+    }
     let mut bytes = Vec::new();
     header.write(&mut bytes).unwrap();
     bytes.extend(payload);

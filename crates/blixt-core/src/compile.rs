@@ -37,9 +37,9 @@ pub fn compile(config: &Config, host: &Host, previous: &Tables, limits: &Limits)
     let frontends = admit(config, previous, limits, &mut problems);
     let mut tables = compile_part(&frontends, |_| true, host, previous, limits, &mut problems);
     // Slots are never given back.
-    let untouched = previous.backends.iter().filter(|(slot, _)| !tables.backends.contains_key(slot));
-    let untouched: Vec<_> = untouched.map(|(slot, entry)| (*slot, entry.clone())).collect();
-    tables.backends.extend(untouched);
+    for (slot, entry) in &previous.backends {
+        tables.backends.entry(*slot).or_insert_with(|| entry.clone());
+    }
     tables.devices = devices(host, previous);
     tables.addresses = addresses(config, host, previous, limits, &mut problems);
     Compilation::new(tables, problems)

@@ -86,26 +86,18 @@ fn own_code() -> Vec<Range<usize>> {
     else {
         return Vec::new();
     };
-    let mut ranges = Vec::new();
-    for line in maps.lines() {
+    let mapping = |line: &str| {
         let fields: Vec<&str> = line.split_ascii_whitespace().collect();
-        let [range, permissions @ ("r--p" | "r-xp"), _, _, _, path] = fields[..] else { continue };
-        let addresses = range.split_once('-').map(|ends| ends.into());
-        let Some([Ok(start), Ok(end)]) =
-            addresses.map(|ends: [&str; 2]| ends.map(|text| usize::from_str_radix(text, 16)))
-        else {
-            continue;
-        };
-        if Some(path) != program.to_str() {
-            continue;
-        }
-        ranges.push(start..end);
-        // What follows the code looks alike, but was written to when the program was loaded.
-        if permissions == "r-xp" {
-            return ranges;
-        }
-    }
-    Vec::new()
+        let [range, permissions, _, _, _, path] = fields[..] else { return None };
+        let (start, end) = range.split_once('-')?;
+        let address = |text| usize::from_str_radix(text, 16).ok();
+        (Some(path) == program.to_str()).then_some((permissions == "r-xp", address(start)?..address(end)?))
+    };
+    let own: Vec<(bool, Range<usize>)> = maps.lines().filter_map(mapping).collect();
+    // What follows the code was written to when the program was loaded.
+    let code = own.iter().position(|(is_code, _)| *is_code);
+    let upto = code.map_or(0, |code| code + 1);
+    own.into_iter().take(upto).map(|(_, range)| range).collect()
 }
 
 /// The coarse monotonic clock, the one that the kernel program reads.

@@ -1,5 +1,7 @@
 //! Packets in parts.
 
+use std::net::IpAddr;
+
 use blixt_core::config::Protocol;
 use blixt_core::tables::Way;
 use blixt_packet::DropReason;
@@ -24,23 +26,12 @@ pub(super) fn cases() -> Vec<Case> {
                 let back = reply.translated(talk.frontend(), talk.client()).body();
                 let net = &talk.net;
                 let mut steps = Vec::new();
-                for (offset, range, more) in PARTS {
-                    let input = part(net.client, net.frontend, UDP, 64, offset, more, &sent[range.clone()]);
-                    let output = renumbered(
-                        net.client,
-                        part(net.source, net.backend, UDP, 63, offset, more, &there[range]),
-                    );
-                    steps.push(client_sends(&input).reaches_backend(&output));
-                }
-                for (offset, range, more) in PARTS {
-                    let input =
-                        part(net.backend, net.source, UDP, 64, offset, more, &answered[range.clone()]);
-                    let output = renumbered(
-                        net.backend,
-                        part(net.frontend, net.client, UDP, 63, offset, more, &back[range]),
-                    );
-                    steps.push(backend_sends(&input).reaches_client(&output));
-                }
+                let parts =
+                    translated((net.client, net.frontend), (net.source, net.backend), 63, &sent, &there);
+                steps.extend(parts.map(|(input, output)| client_sends(&input).reaches_backend(&output)));
+                let parts =
+                    translated((net.backend, net.source), (net.frontend, net.client), 63, &answered, &back);
+                steps.extend(parts.map(|(input, output)| backend_sends(&input).reaches_client(&output)));
                 steps
             },
         ),
@@ -56,15 +47,9 @@ pub(super) fn cases() -> Vec<Case> {
                 let net = &talk.net;
                 let local = request.translated(talk.client(), talk.backend()).bytes();
                 let mut steps = vec![client_sends(&request.bytes()).delivered(from_client(&local))];
-                for (offset, range, more) in PARTS {
-                    let input =
-                        part(net.backend, net.client, UDP, 64, offset, more, &answered[range.clone()]);
-                    let output = renumbered(
-                        net.backend,
-                        part(net.frontend, net.client, UDP, 64, offset, more, &back[range]),
-                    );
-                    steps.push(leaves(&input).delivered(to_client(&output)));
-                }
+                let parts =
+                    translated((net.backend, net.client), (net.frontend, net.client), 64, &answered, &back);
+                steps.extend(parts.map(|(input, output)| leaves(&input).delivered(to_client(&output))));
                 steps
             },
         ),
@@ -138,7 +123,20 @@ pub(super) fn cases() -> Vec<Case> {
     .concat()
 }
 
-const PARTS: [(u16, std::ops::Range<usize>, bool); 2] = [(0, 0..1000, true), (1000, 1000..2000, false)];
+/// The parts of a datagram as they are sent, and as they go on between other addresses.
+fn translated<'a>(
+    sent: (IpAddr, IpAddr),
+    translated: (IpAddr, IpAddr),
+    hops: u8,
+    before: &'a [u8],
+    after: &'a [u8],
+) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> + 'a {
+    [(0, 0..1000, true), (1000, 1000..2000, false)].into_iter().map(move |(offset, range, more)| {
+        let input = part(sent.0, sent.1, UDP, 64, offset, more, &before[range.clone()]);
+        let output = part(translated.0, translated.1, UDP, hops, offset, more, &after[range]);
+        (input, renumbered(sent.0, output))
+    })
+}
 
 fn first(talk: &Talk) -> Step {
     let request = talk.request().payload(&[3; 1992]);

@@ -1,6 +1,7 @@
 //! Opening: new maps, maps of a process before, maps of others.
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use aya::maps::{Array, MapData};
@@ -101,19 +102,21 @@ fn a_pinned_map_of_another_shape_is_refused_and_left_alone() {
     });
 }
 
+/// Pins of another layout, whose programs are at work.
+fn left_by_another_layout(world: &World, egress: bool) -> PathBuf {
+    let mut old = open();
+    old.attach(world.index(WIRE.0), Hook::Tc, egress).unwrap();
+    drop(old);
+    let other = world.instance_directory().join("v0");
+    fs::rename(world.pins(), &other).unwrap();
+    other
+}
+
 #[test]
 fn programs_of_another_layout_are_replaced_in_place_and_its_maps_removed() {
     World::run(|world| {
         let left = world.index(WIRE.0);
-        let mut old = open();
-        old.attach(left, Hook::Tc, false).unwrap();
-        drop(old);
-        let other = world.instance_directory().join("v0");
-        fs::create_dir(&other).unwrap();
-        for entry in fs::read_dir(world.pins()).unwrap() {
-            let entry = entry.unwrap();
-            fs::rename(entry.path(), other.join(entry.file_name())).unwrap();
-        }
+        let other = left_by_another_layout(world, false);
         let link = link_id(&other.join(format!("link-{left}-ingress")));
 
         let mut new = open();
@@ -132,11 +135,7 @@ fn programs_of_another_layout_are_replaced_in_place_and_its_maps_removed() {
 fn a_link_that_another_layout_still_has_a_pin_of_is_not_detached_with_that_layout() {
     World::run(|world| {
         let left = world.index(WIRE.0);
-        let mut old = open();
-        old.attach(left, Hook::Tc, true).unwrap();
-        drop(old);
-        let other = world.instance_directory().join("v0");
-        fs::rename(world.pins(), &other).unwrap();
+        let other = left_by_another_layout(world, true);
         // A start was killed between pinning the links anew and removing their old pins.
         drop(open());
         for slot in ["ingress", "egress"] {

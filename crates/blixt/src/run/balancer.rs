@@ -504,6 +504,7 @@ impl Balancer {
             self.make_report();
             return;
         }
+        // Trees that are made at once take less room than those that grow entry by entry.
         match whole {
             Some(tables) => self.tables = tables,
             None => ops.iter().for_each(|op| self.tables.apply(op)),
