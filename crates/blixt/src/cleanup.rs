@@ -5,7 +5,7 @@ use blixt_loader::{Instance, host};
 
 use crate::cli::CleanupArgs;
 use crate::exit::{Exit, InstanceError};
-use crate::run::runtime_dir::RuntimeDir;
+use crate::node::runtime_dir::RuntimeDir;
 
 /// `blixt cleanup`
 pub fn cleanup(args: CleanupArgs) -> anyhow::Result<Exit> {

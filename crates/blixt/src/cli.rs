@@ -82,6 +82,17 @@ pub struct RunArgs {
     /// File or directory of manifests; directories with all below them, *.yaml, *.yml and *.json.
     #[arg(short = 'f', long = "file", value_name = "PATH", required = true)]
     pub files: Vec<PathBuf>,
+    /// Directory to keep a file with the status of each object in.
+    #[arg(long, value_name = "DIR")]
+    pub status_dir: Option<PathBuf>,
+    /// How this machine's data plane works.
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+/// How the data plane of a machine works: `blixt run` and `blixt agent`.
+#[derive(Args, Debug)]
+pub struct NodeArgs {
     /// Interfaces to take packets from, by name or pattern [default: all that can carry traffic, except loopback].
     #[arg(long, value_name = "GLOB")]
     pub interface: Vec<String>,
@@ -91,9 +102,6 @@ pub struct RunArgs {
     /// Loopback address and port for /metrics, /healthz and /readyz; `off` for none.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9641")]
     pub listen: Listen,
-    /// Directory to keep a file with the status of each object in.
-    #[arg(long, value_name = "DIR")]
-    pub status_dir: Option<PathBuf>,
     /// Connections that can be remembered at a time [default: by memory, 1 M at 16 GiB].
     #[arg(long, value_name = "COUNT")]
     pub flows: Option<u32>,

@@ -20,8 +20,8 @@ use crate::check;
 use crate::cli::{CheckOutput, ExplainArgs};
 use crate::control::{self, Request};
 use crate::exit::Exit;
-use crate::run::balancer::Balancer;
-use crate::run::runtime_dir::RuntimeDir;
+use crate::node::Node;
+use crate::node::runtime_dir::RuntimeDir;
 
 /// Index of the only device of the machine that manifests are explained for.
 const DEVICE: u32 = 1;
@@ -46,10 +46,10 @@ pub fn explain(args: ExplainArgs) -> anyhow::Result<Exit> {
 }
 
 /// Explains what the running instance would do now, with the flows that the kernel has.
-pub fn of_running(balancer: &Balancer, packet: &str) -> anyhow::Result<Explanation> {
+pub fn of_running(node: &Node, packet: &str) -> anyhow::Result<Explanation> {
     let tuple: Tuple = packet.parse()?;
-    let memory = KernelFlows { dataplane: &balancer.dataplane };
-    let (tables, config) = balancer.compiled();
+    let memory = KernelFlows { dataplane: &node.dataplane };
+    let (tables, config) = node.compiled();
     Ok(explain_packet(&tuple, &tables, config, &memory, Settings::DEFAULT))
 }
 

@@ -12,6 +12,7 @@ pub mod explain;
 pub mod generate;
 pub mod log;
 pub mod metrics;
+pub mod node;
 pub mod run;
 pub mod source;
 pub mod status;

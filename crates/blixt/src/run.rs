@@ -9,41 +9,28 @@
 
 pub mod assigned;
 pub mod balancer;
-pub mod devices;
-pub mod report;
-pub mod runtime_dir;
 pub mod settings;
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context, anyhow};
-use blixt_loader::host::{self, Observation};
-use blixt_loader::{Dataplane, Found, share_memory};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, oneshot, watch};
+use anyhow::anyhow;
+use blixt_loader::share_memory;
+use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
-use self::balancer::{Balancer, Beginning};
-use self::runtime_dir::RuntimeDir;
+use self::balancer::Balancer;
 use self::settings::Settings;
 use crate::cli::RunArgs;
-use crate::control::{self, Ask};
-use crate::exit::{Exit, InstanceError};
-use crate::metrics::{self, Numbers};
+use crate::exit::Exit;
+use crate::node::TICK;
+use crate::node::signals::{End, Signals, Wish};
+use crate::node::start::{Start, current, notify, raise_descriptor_limit};
 use crate::source::Source;
 use crate::source::pending::Changes;
+use crate::status::dir::StatusDir;
 
-/// Next hops are believed for this long without us.
-const HOP_LIFE: Duration = Duration::from_secs(30);
-/// They are renewed this often, and what failed is tried again: several times within their life.
-const TICK: Duration = Duration::from_secs(5);
 /// Workers beside the run loop: they carry what people and Prometheus ask.
 const WORKERS: usize = 1;
-/// Asks that wait for the run loop.
-const ASKS: usize = 16;
 
 /// `blixt run`
 pub fn run(args: RunArgs) -> anyhow::Result<Exit> {
@@ -57,60 +44,31 @@ pub fn run(args: RunArgs) -> anyhow::Result<Exit> {
     exit
 }
 
-/// Rings are swapped in by descriptors, as many at a time as the soft limit lets.
-fn raise_descriptor_limit() {
-    let raised = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
-    if let Err(error) = raised {
-        tracing::debug!(%error, "cannot raise the limit of open files; many changes at once take longer");
-    }
-}
-
-/// What a signal asks for.
-enum Wish {
-    End(End),
-    Reread,
-}
-
-/// How the loop ends.
-enum End {
-    /// Forwarding stays.
-    Leave,
-    /// Every trace goes.
-    Remove,
-}
-
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-}
-
 async fn follow(settings: Settings) -> anyhow::Result<Exit> {
+    let Settings { files, status_dir, node } = settings;
     let mut signals = Signals::new()?;
-    // The lock comes first: of two instances, the second must hear of the first, not of a port that is taken.
-    let dataplane = Dataplane::open(&settings.dataplane_options(HOP_LIFE)).map_err(instance_error)?;
-    let start = match Start::prepare(&settings, &dataplane) {
-        Ok(start) => start,
-        Err(error) => return Err(withdraw(dataplane, error)),
-    };
-    let Start { runtime_dir, mut asked, mut numbers_asked, ready, machine, source, beginning } = start;
-    let mut observations = machine.observations();
+    let prepared = Start::prepare(node, |runtime_dir| {
+        let source = Source::open(&files, &runtime_dir.memory())?;
+        let status_dir = status_dir.as_deref().map(StatusDir::open).transpose()?;
+        let book = status_dir.as_ref().map(StatusDir::book).transpose()?.unwrap_or_default();
+        Ok((source, status_dir, book))
+    })?;
+    let (Start { node, runtime_dir, mut asked, mut numbers_asked, ready, mut observations }, own) = prepared;
+    let (source, status_dir, book) = own;
     let (told, mut statuses_told) = mpsc::channel(1);
-    let mut balancer = Balancer::new(settings, dataplane, beginning, machine, source, &runtime_dir, told);
+    let mut balancer = Balancer::new(node, source, status_dir, book, &runtime_dir, told);
     balancer.read_files(&Changes::all());
-    let observation = current(&mut observations);
-    balancer.observe(observation);
+    balancer.observe(current(&mut observations));
 
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut has_begun = false;
     let end = loop {
         balancer.converge();
-        ready.send_replace(balancer.is_ready());
-        if balancer.has_begun() && !has_begun {
+        ready.send_replace(balancer.node().is_ready());
+        if balancer.node().has_begun() && !has_begun {
             has_begun = true;
-            balancer.log_ready();
+            balancer.node().log_ready();
             notify(&[sd_notify::NotifyState::Ready]);
         }
         let statuses_due = balancer.statuses_due();
@@ -123,8 +81,7 @@ async fn follow(settings: Settings) -> anyhow::Result<Exit> {
             changes = balancer.file_changes() => balancer.read_files(&changes?),
             changed = observations.changed() => {
                 changed.map_err(|_| anyhow!("the thread that follows the machine ended; start blixt again"))?;
-                let observation = current(&mut observations);
-                balancer.observe(observation);
+                balancer.observe(current(&mut observations));
             }
             Some(ask) = asked.recv() => balancer.answer(ask),
             Some(reply) = numbers_asked.recv() => {
@@ -146,123 +103,12 @@ async fn follow(settings: Settings) -> anyhow::Result<Exit> {
             tracing::info!("ended; forwarding goes on, `blixt cleanup` removes it");
         }
         End::Remove => {
-            let dataplane = balancer.into_dataplane();
+            let node = balancer.into_node();
             // All of it, whatever becomes of the rest; the lock goes last.
-            let released = host::release_neighbours()
-                .context("cannot release the neighbours that the kernel keeps for blixt");
             let cleared = runtime_dir.remove();
-            let removed = dataplane.remove().map_err(anyhow::Error::from);
-            removed.and(released).and(cleared)?;
+            node.remove().and(cleared)?;
             tracing::info!("ended; every trace is removed");
         }
     }
     Ok(Exit::Success)
-}
-
-/// What a start prepares before anything can change: whatever fails there leaves nothing behind.
-struct Start {
-    runtime_dir: RuntimeDir,
-    asked: mpsc::Receiver<Ask>,
-    numbers_asked: mpsc::Receiver<oneshot::Sender<Numbers>>,
-    ready: watch::Sender<bool>,
-    machine: host::Watcher,
-    source: Source,
-    beginning: Beginning,
-}
-
-impl Start {
-    fn prepare(settings: &Settings, dataplane: &Dataplane) -> anyhow::Result<Self> {
-        let listener = settings.listen.map(metrics::bind).transpose()?;
-        log_found(dataplane.found());
-        let runtime_dir = RuntimeDir::make(dataplane.instance())?;
-        for name in &dataplane.found().dead_instances {
-            runtime_dir.remove_other(name);
-            tracing::info!(
-                instance = name,
-                "removed what an instance of a namespace that is gone left behind"
-            );
-        }
-
-        let (asks, asked) = mpsc::channel::<Ask>(ASKS);
-        tokio::spawn(control::serve(control::bind(&runtime_dir.socket())?, asks));
-        let (numbers, numbers_asked) = mpsc::channel::<oneshot::Sender<Numbers>>(ASKS);
-        let (ready, is_ready) = watch::channel(false);
-        if let Some(listener) = listener {
-            let sources = metrics::Sources { numbers, ready: is_ready };
-            tokio::spawn(metrics::serve(TcpListener::from_std(listener)?, sources));
-        }
-
-        let machine = host::Watcher::start(&settings.node_name, &settings.interfaces)?;
-        let source = Source::open(&settings.files, &runtime_dir.memory())?;
-        let beginning = Beginning::find(settings, dataplane)?;
-        Ok(Self { runtime_dir, asked, numbers_asked, ready, machine, source, beginning })
-    }
-}
-
-fn log_found(found: &Found) {
-    for kept in &found.kept_sizes {
-        tracing::warn!(
-            map = kept.map,
-            entries = kept.pinned,
-            wanted = kept.wanted,
-            "a table keeps its size; to change it, run `blixt cleanup` and start again (connections end)"
-        );
-    }
-    for path in &found.other_layouts {
-        tracing::warn!(
-            path = %path.display(),
-            "another version of blixt is at work, with tables that this one cannot read; it is replaced as soon as \
-             the manifests are in force (connections go on, unless their backend takes nothing new)"
-        );
-    }
-}
-
-fn current(observations: &mut watch::Receiver<Arc<Observation>>) -> Arc<Observation> {
-    Arc::clone(&observations.borrow_and_update())
-}
-
-/// A start that fails leaves nothing new behind; what an instance before it left, of whatever version, goes on.
-fn withdraw(dataplane: Dataplane, error: anyhow::Error) -> anyhow::Error {
-    let found = dataplane.found();
-    if found.is_taken_over || !found.other_layouts.is_empty() {
-        return error;
-    }
-    let cleared = RuntimeDir::of(dataplane.instance()).remove();
-    match dataplane.remove().map_err(anyhow::Error::from).and(cleared) {
-        Ok(()) => error,
-        Err(left) => error.context(format!("cannot remove what was opened ({left}): run `blixt cleanup`")),
-    }
-}
-
-/// That somebody else runs has an exit code of its own.
-fn instance_error(error: blixt_loader::Error) -> anyhow::Error {
-    match error {
-        blixt_loader::Error::Held { .. } => InstanceError(error.to_string()).into(),
-        error => error.into(),
-    }
-}
-
-/// Tells the service manager, if there is one.
-fn notify(states: &[sd_notify::NotifyState]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!(%error, "cannot tell the service manager");
-    }
-}
-
-impl Signals {
-    fn new() -> anyhow::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) -> Wish {
-        tokio::select! {
-            _ = self.terminate.recv() => Wish::End(End::Leave),
-            _ = self.interrupt.recv() => Wish::End(End::Remove),
-            _ = self.hangup.recv() => Wish::Reread,
-        }
-    }
 }

@@ -16,7 +16,7 @@ use self::view::View;
 use crate::cli::{StatusArgs, StatusOutput};
 use crate::control::{self, Request};
 use crate::exit::Exit;
-use crate::run::runtime_dir::RuntimeDir;
+use crate::node::runtime_dir::RuntimeDir;
 
 /// Between two looks of `--watch`.
 const PAUSE: Duration = Duration::from_secs(1);

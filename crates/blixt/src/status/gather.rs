@@ -16,7 +16,7 @@ use super::view::{
     BackendView, FrontendView, HookView, InstanceView, ObjectView, ProblemView, RouteView, Versions, View,
 };
 use crate::metrics::{BackendNumber, Numbers, RouteNumber};
-use crate::run::balancer::Balancer;
+use crate::node::Node;
 use crate::source::store::{FileProblem, Known, Store};
 
 /// The version of the Gateway API that the types are generated from.
@@ -40,20 +40,52 @@ pub struct Summary {
     pub problems: Vec<ProblemView>,
 }
 
+/// What is known of the objects that the Config was made from. A node that only receives Configs knows none.
+#[derive(Clone, Copy)]
+pub struct Objects<'a> {
+    /// Where they come from.
+    pub store: Option<&'a Store>,
+    /// What was told of them.
+    pub book: &'a Book,
+    /// What no status can say.
+    pub notes: &'a [Note],
+}
+
+impl Objects<'_> {
+    fn views(&self, statuses: &Statuses) -> Vec<ObjectView> {
+        let known = self.store.into_iter().flat_map(Store::known);
+        known.map(|(key, known)| object(key, known, self.book, statuses.get(key))).collect()
+    }
+
+    fn problems(&self) -> Vec<ProblemView> {
+        let Some(store) = self.store else { return Vec::new() };
+        let of_files = store.problems().into_iter().map(file_problem);
+        of_files.chain(self.notes.iter().map(|found| note(found, store.origin(&found.object)))).collect()
+    }
+
+    fn count_kinds(&self) -> BTreeMap<&'static str, u64> {
+        let mut kinds = BTreeMap::new();
+        for (key, _) in self.store.into_iter().flat_map(Store::known) {
+            *kinds.entry(key.kind.name()).or_default() += 1;
+        }
+        kinds
+    }
+}
+
 /// Everything that `status` shows.
-pub fn view(balancer: &Balancer, statuses: &Statuses, counters: &Counters) -> View {
-    let slots = slots(&balancer.tables);
+pub fn view(node: &Node, objects: &Objects<'_>, statuses: &Statuses, counters: &Counters) -> View {
+    let slots = slots(&node.tables);
     View {
-        instance: instance(balancer),
+        instance: instance(node),
         versions: versions(),
-        objects: objects(balancer.source.store(), &balancer.book, statuses),
-        frontends: balancer
+        objects: objects.views(statuses),
+        frontends: node
             .config
             .frontends
             .iter()
-            .map(|(endpoint, frontend)| frontend_view(balancer, counters, &slots, endpoint, frontend))
+            .map(|(endpoint, frontend)| frontend_view(node, counters, &slots, endpoint, frontend))
             .collect(),
-        routes: route_counters(&balancer.config, &balancer.tables, counters)
+        routes: route_counters(&node.config, &node.tables, counters)
             .into_iter()
             .map(|number| route_view(&number))
             .collect(),
@@ -63,20 +95,20 @@ pub fn view(balancer: &Balancer, statuses: &Statuses, counters: &Counters) -> Vi
             .filter(|(_, packets)| **packets > 0)
             .map(|(reason, packets)| (reason.label().to_owned(), *packets))
             .collect(),
-        hooks: hooks(balancer),
-        problems: problems(balancer),
+        hooks: hooks(node),
+        problems: problems(node, objects),
     }
 }
 
 /// Everything that `/metrics` shows.
-pub fn numbers(balancer: &Balancer, counters: &Counters) -> Numbers {
+pub fn numbers(node: &Node, objects: &Objects<'_>, counters: &Counters) -> Numbers {
     let mut hooks: BTreeMap<String, u64> = BTreeMap::new();
-    for hook in self::hooks(balancer) {
+    for hook in self::hooks(node) {
         *hooks.entry(hook.hook).or_default() += 1;
     }
-    let slots = slots(&balancer.tables);
-    let backends = balancer.config.frontends.iter().flat_map(|(endpoint, frontend)| {
-        let route_id = route_id(&balancer.tables, endpoint);
+    let slots = slots(&node.tables);
+    let backends = node.config.frontends.iter().flat_map(|(endpoint, frontend)| {
+        let route_id = route_id(&node.tables, endpoint);
         backends_of(frontend).into_iter().filter_map({
             let slots = &slots;
             move |(backend, _)| {
@@ -92,33 +124,30 @@ pub fn numbers(balancer: &Balancer, counters: &Counters) -> Numbers {
     backends.sort_by(|a, b| (&a.route, a.backend).cmp(&(&b.route, b.backend)));
     backends.dedup_by(|a, b| a.route == b.route && a.backend == b.backend);
     Numbers {
-        generation: balancer.progress.applied_generation,
-        ready: balancer.is_ready(),
-        applied: balancer.progress.applied,
-        apply_failures: balancer.progress.failures,
-        apply_seconds: balancer.progress.apply_seconds,
-        objects: count_kinds(balancer.source.store())
-            .into_iter()
-            .map(|(kind, count)| (kind.to_owned(), count))
-            .collect(),
-        problems: problems(balancer).len() as u64,
-        frontends: balancer.tables.frontends.len() as u64,
+        generation: node.progress.applied_generation.0,
+        ready: node.is_ready(),
+        applied: node.progress.applied,
+        apply_failures: node.progress.failures,
+        apply_seconds: node.progress.apply_seconds,
+        objects: objects.count_kinds().into_iter().map(|(kind, count)| (kind.to_owned(), count)).collect(),
+        problems: problems(node, objects).len() as u64,
+        frontends: node.tables.frontends.len() as u64,
         hooks,
-        routes: route_counters(&balancer.config, &balancer.tables, counters),
+        routes: route_counters(&node.config, &node.tables, counters),
         backends,
         drops: counters.drops.clone(),
     }
 }
 
 /// What `--status-dir` says of the instance as a whole.
-pub fn summary(balancer: &Balancer) -> Summary {
+pub fn summary(node: &Node, objects: &Objects<'_>) -> Summary {
     Summary {
-        ready: balancer.is_ready(),
-        generation: balancer.progress.generation,
-        applied_generation: balancer.progress.applied_generation,
-        objects: count_kinds(balancer.source.store()),
-        frontends: balancer.tables.frontends.len(),
-        problems: problems(balancer),
+        ready: node.is_ready(),
+        generation: node.progress.generation.0,
+        applied_generation: node.progress.applied_generation.0,
+        objects: objects.count_kinds(),
+        frontends: node.tables.frontends.len(),
+        problems: problems(node, objects),
     }
 }
 
@@ -147,18 +176,18 @@ pub fn note(note: &Note, origin: Option<&Known>) -> ProblemView {
     }
 }
 
-fn instance(balancer: &Balancer) -> InstanceView {
+fn instance(node: &Node) -> InstanceView {
     InstanceView {
-        name: balancer.dataplane.instance().to_string(),
+        name: node.dataplane.instance().to_string(),
         pid: std::process::id(),
-        started: balancer.progress.started,
-        ready: balancer.is_ready(),
-        taken_over: balancer.dataplane.found().is_taken_over,
-        generation: balancer.progress.generation,
-        applied_generation: balancer.progress.applied_generation,
-        flow_capacity: balancer.dataplane.capacity().flows,
+        started: node.progress.started,
+        ready: node.is_ready(),
+        taken_over: node.dataplane.found().is_taken_over,
+        generation: node.progress.generation.0,
+        applied_generation: node.progress.applied_generation.0,
+        flow_capacity: node.dataplane.capacity().flows,
         // Each connection has an entry for either direction.
-        flows: balancer.dataplane.flow_entries().unwrap_or(0) / 2,
+        flows: node.dataplane.flow_entries().unwrap_or(0) / 2,
     }
 }
 
@@ -170,10 +199,6 @@ fn versions() -> Versions {
         gateway_api: GATEWAY_API.to_owned(),
         kernel: kernel.trim().to_owned(),
     }
-}
-
-fn objects(store: &Store, book: &Book, statuses: &Statuses) -> Vec<ObjectView> {
-    store.known().map(|(key, known)| object(key, known, book, statuses.get(key))).collect()
 }
 
 fn object(key: &ObjectKey, known: &Known, book: &Book, status: Option<&Status>) -> ObjectView {
@@ -199,14 +224,14 @@ fn slots(tables: &Tables) -> Slots<'_> {
 }
 
 fn frontend_view(
-    balancer: &Balancer,
+    node: &Node,
     counters: &Counters,
     slots: &Slots,
     endpoint: &Endpoint,
     frontend: &Frontend,
 ) -> FrontendView {
-    let tables = &balancer.tables;
-    let report = balancer.report.as_ref().and_then(|report| report.frontends.get(endpoint));
+    let tables = &node.tables;
+    let report = node.report.as_ref().and_then(|report| report.frontends.get(endpoint));
     let total: u32 = frontend.pool.shares.iter().map(|share| share.weight).sum();
     let refused: u32 =
         frontend.pool.shares.iter().filter(|share| share.backends.is_empty()).map(|share| share.weight).sum();
@@ -224,7 +249,7 @@ fn frontend_view(
             }
             .to_owned(),
             way: found.map(|(_, entry)| way(entry.way).to_owned()),
-            device: found.and_then(|(_, entry)| device(balancer, entry)),
+            device: found.and_then(|(_, entry)| device(node, entry)),
             weight,
             percent: percent(weight, total) / members.max(1) as f64,
             connections: found.and_then(|(slot, _)| counters.backends.get(slot).copied()).unwrap_or(0),
@@ -271,9 +296,9 @@ fn way(way: Way) -> &'static str {
     }
 }
 
-fn device(balancer: &Balancer, entry: &BackendEntry) -> Option<String> {
-    let hop = balancer.tables.hops.get(&entry.hop)?;
-    let observation = balancer.observation.as_ref()?;
+fn device(node: &Node, entry: &BackendEntry) -> Option<String> {
+    let hop = node.tables.hops.get(&entry.hop)?;
+    let observation = node.observation.as_ref()?;
     Some(observation.host.devices.get(&hop.device)?.name.clone())
 }
 
@@ -303,15 +328,15 @@ fn route_view(number: &RouteNumber) -> RouteView {
     }
 }
 
-fn hooks(balancer: &Balancer) -> Vec<HookView> {
-    let attached = balancer.devices.attached().map(|(device, attachment)| HookView {
+fn hooks(node: &Node) -> Vec<HookView> {
+    let attached = node.devices.attached().map(|(device, attachment)| HookView {
         device: device.to_owned(),
         ifindex: attachment.ifindex,
         hook: attachment.ingress.map_or("none", |mode| mode.label()).to_owned(),
         egress: attachment.egress,
         error: None,
     });
-    let failed = balancer.devices.failures().map(|(ifindex, failure)| HookView {
+    let failed = node.devices.failures().map(|(ifindex, failure)| HookView {
         device: failure.device.clone(),
         ifindex,
         hook: "none".to_owned(),
@@ -321,32 +346,22 @@ fn hooks(balancer: &Balancer) -> Vec<HookView> {
     attached.chain(failed).collect()
 }
 
-fn problems(balancer: &Balancer) -> Vec<ProblemView> {
-    let store = balancer.source.store();
-    let mut problems: Vec<ProblemView> = store.problems().into_iter().map(file_problem).collect();
-    problems.extend(balancer.notes.iter().map(|found| note(found, store.origin(&found.object))));
+fn problems(node: &Node, objects: &Objects<'_>) -> Vec<ProblemView> {
+    let mut problems = objects.problems();
     let message = |message: String| ProblemView { message, ..ProblemView::default() };
-    problems.extend(balancer.compile_problems.iter().map(|problem| message(problem.to_string())));
-    problems.extend(balancer.devices.failures().map(|(_, failure)| ProblemView {
+    problems.extend(node.compile_problems.iter().map(|problem| message(problem.to_string())));
+    problems.extend(node.devices.failures().map(|(_, failure)| ProblemView {
         object: format!("device {}", failure.device),
         message: failure.error.clone(),
         ..ProblemView::default()
     }));
-    problems.extend(balancer.dataplane.other_layouts().iter().map(|path| ProblemView {
+    problems.extend(node.dataplane.other_layouts().iter().map(|path| ProblemView {
         file: path.display().to_string(),
         message: "another version of blixt is at work, with counters and connections of its own".into(),
         next: "it is replaced when each of its interfaces carries this one; `blixt cleanup` ends both".into(),
         ..ProblemView::default()
     }));
-    problems.extend(balancer.unhooked.clone().map(message));
-    problems.extend(balancer.progress.error.clone().map(message));
+    problems.extend(node.unhooked.clone().map(message));
+    problems.extend(node.progress.error.clone().map(message));
     problems
-}
-
-fn count_kinds(store: &Store) -> BTreeMap<&'static str, u64> {
-    let mut kinds = BTreeMap::new();
-    for (key, _) in store.known() {
-        *kinds.entry(key.kind.name()).or_default() += 1;
-    }
-    kinds
 }
