@@ -201,7 +201,7 @@ const fn outcome(verdict: Verdict) -> Outcome {
         Verdict::Pass => Outcome::Passed,
         Verdict::Deliver => Outcome::Delivered,
         Verdict::Send(_) | Verdict::Neighbour(_) => Outcome::Sent,
-        Verdict::Answer(_) => Outcome::Refused,
+        Verdict::Answer(_) | Verdict::Reset(_) => Outcome::Refused,
         Verdict::Drop(_) => Outcome::Dropped,
     }
 }
@@ -222,6 +222,9 @@ fn why(verdict: Verdict, flow: &Option<FlowStep>, frontend: Option<&FrontendStep
         }
         (Verdict::Answer(Some(reason)) | Verdict::Drop(reason), ..) => {
             reason.meaning().trim().trim_end_matches('.').to_owned()
+        }
+        (Verdict::Reset(_), ..) => {
+            "the backend of its connection is gone, and its receiver hears that".to_owned()
         }
         (Verdict::Answer(None), ..) => "Blixt answers for an address of its own".to_owned(),
         (_, Some(FlowStep { request: true, .. }), _) => "its connection is in the flow table".to_owned(),

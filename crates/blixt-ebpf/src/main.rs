@@ -79,8 +79,8 @@ fn tc_action(verdict: Verdict, ifindex: u32) -> i32 {
     // SAFETY: the helpers take numbers; without parameters the kernel finds the neighbour by the packet's destination.
     unsafe {
         match verdict {
-            Verdict::Pass | Verdict::Deliver => TC_ACT_UNSPEC,
-            Verdict::Send(link) => bpf_redirect(link.ifindex(), 0) as i32,
+            Verdict::Pass | Verdict::Deliver | Verdict::Reset(None) => TC_ACT_UNSPEC,
+            Verdict::Send(link) | Verdict::Reset(Some(link)) => bpf_redirect(link.ifindex(), 0) as i32,
             Verdict::Neighbour(to) => bpf_redirect_neigh(to, core::ptr::null_mut(), 0, 0) as i32,
             Verdict::Answer(_) => bpf_redirect(ifindex, 0) as i32,
             Verdict::Drop(_) => TC_ACT_SHOT,
@@ -94,10 +94,10 @@ fn xdp_action(verdict: Verdict, ifindex: u32) -> u32 {
         count_drop(reason);
     }
     match verdict {
-        Verdict::Pass | Verdict::Deliver => xdp_action::XDP_PASS,
-        Verdict::Send(link) if link.ifindex() == ifindex => xdp_action::XDP_TX,
+        Verdict::Pass | Verdict::Deliver | Verdict::Reset(None) => xdp_action::XDP_PASS,
+        Verdict::Send(link) | Verdict::Reset(Some(link)) if link.ifindex() == ifindex => xdp_action::XDP_TX,
         // SAFETY: the helper takes numbers.
-        Verdict::Send(link) => unsafe { bpf_redirect(link.ifindex(), 0) as u32 },
+        Verdict::Send(link) | Verdict::Reset(Some(link)) => unsafe { bpf_redirect(link.ifindex(), 0) as u32 },
         // The neighbour was known when the packet was first looked at.
         Verdict::Neighbour(_) => {
             count_drop(DropReason::NoWay);

@@ -70,6 +70,7 @@ parts!(TcParts, __sk_buff, Skb, V4, v4, {
     Carry = tc_carry_v4,
     Refuse = tc_refuse_v4,
     Leave = tc_leave_v4,
+    RefuseLeaving = tc_refuse_leaving_v4,
     TranslateLeaving = tc_translate_leaving_v4,
     CarryLeaving = tc_carry_leaving_v4,
 });
@@ -83,6 +84,7 @@ parts!(TcParts, __sk_buff, Skb, V6, v6, {
     Carry = tc_carry_v6,
     Refuse = tc_refuse_v6,
     Leave = tc_leave_v6,
+    RefuseLeaving = tc_refuse_leaving_v6,
     TranslateLeaving = tc_translate_leaving_v6,
     CarryLeaving = tc_carry_leaving_v6,
 });

@@ -16,20 +16,31 @@ use crate::checksum::Delta;
 use crate::headers::{Headers, TCP};
 use crate::icmp::Icmp;
 use crate::packet::Packet;
+use crate::room::Room;
+use crate::send::way_to_client;
 use crate::state::State;
 use crate::step::Step;
 use crate::{DropReason, Verdict};
 
 /// Tells the sender of a TCP or UDP packet that it is not sent on, where the reason is one to tell: a connection that
-/// nobody takes (RST, or "port unreachable"), or a packet that cannot go on (an ICMP error).
+/// nobody takes (RST, or "port unreachable"), or a packet that cannot go on (an ICMP error). But that its backend is gone a
+/// silent client would never hear: the first segment for it is what tells.
 #[inline(always)]
-pub(crate) fn answer<A: Icmp, P: Packet, S: State<A>>(
-    pkt: &mut P,
-    state: &S,
-    headers: &Headers<A>,
-    step: &Step,
-) -> Step {
-    let refusal = &step.refusal();
+pub(crate) fn answer<A: Icmp, P: Packet, S: State<A>>(pkt: &mut P, state: &S, room: &mut Room<A>) -> Step {
+    let refusal = &room.step.refusal();
+    if reset::is_owed(room) {
+        let way = way_to_client(state, &room.flow);
+        if !way.is_open(pkt, &room.headers) {
+            return Verdict::Pass.into();
+        }
+        if let Some(hop) = way.hop() {
+            return match reset::pass_on(pkt, state, room, Some(hop)) {
+                Ok(()) => Verdict::Reset(Some(hop.link)).into(),
+                Err(reason) => Verdict::Drop(reason).into(),
+            };
+        }
+    }
+    let headers = &room.headers;
     let is_tcp = headers.protocol() == TCP;
     let made = match refusal.reason {
         DropReason::Refused | DropReason::BackendGone if is_tcp => {
@@ -42,6 +53,22 @@ pub(crate) fn answer<A: Icmp, P: Packet, S: State<A>>(
     };
     match made {
         Ok(()) => Verdict::Answer(Some(refusal.reason)).into(),
+        Err(reason) => Verdict::Drop(reason).into(),
+    }
+}
+
+/// As [`answer`], of a packet that leaves: its sender is this machine, which hears nothing.
+#[inline(always)]
+pub(crate) fn answer_leaving<A: Icmp, P: Packet, S: State<A>>(
+    pkt: &mut P,
+    state: &S,
+    room: &mut Room<A>,
+) -> Step {
+    if !reset::is_owed(room) {
+        return Verdict::Drop(room.step.refusal().reason).into();
+    }
+    match reset::pass_on(pkt, state, room, None) {
+        Ok(()) => Verdict::Reset(None).into(),
         Err(reason) => Verdict::Drop(reason).into(),
     }
 }

@@ -76,6 +76,8 @@ pub fn exit<A>(parts: &mut impl Parts<A>) -> Verdict {
         if step.is_unknown() {
             step = parts.run(Part::CarryLeaving);
         }
+    } else if step.is_refused() {
+        step = parts.run(Part::RefuseLeaving);
     }
     step.verdict()
 }
@@ -140,10 +142,7 @@ pub(crate) fn leave_reply<A: Icmp, P: Packet, S: State<A>>(
     room: &mut Room<A>,
 ) -> Step {
     match admit_leaving(pkt, state, room) {
-        Ok(()) => match leaving(pkt, state, room) {
-            Ok(verdict) => verdict.into(),
-            Err(reason) => Verdict::Drop(reason).into(),
-        },
+        Ok(()) => leaving(pkt, state, room).unwrap_or_else(Step::from),
         Err(step) => step,
     }
 }
@@ -267,7 +266,7 @@ fn leaving<A: Icmp, P: Packet, S: State<A>>(
     pkt: &mut P,
     state: &S,
     room: &mut Room<A>,
-) -> Result<Verdict, DropReason> {
+) -> Result<Step, DropReason> {
     let backend: Backend<A> = living(state, room.flow.backend).ok_or(DropReason::BackendGone)?;
     note(state, room, state.now());
     let headers = &room.headers;
@@ -276,7 +275,7 @@ fn leaving<A: Icmp, P: Packet, S: State<A>>(
     }
     rewrite(pkt, headers, &room.flow, false)?;
     state.count_reply(backend.route, headers.total);
-    Ok(Verdict::Deliver)
+    Ok(Verdict::Deliver.into())
 }
 
 /// A reply to a client's own address whose connection has ended. From the backend's address the client would not take it. But a SYN

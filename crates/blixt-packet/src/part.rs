@@ -28,10 +28,12 @@ pub enum Part {
     Translate,
     /// Sends an ICMP error on.
     Carry,
-    /// Answers a packet that goes no further.
+    /// Answers a packet that goes no further, or tells its receiver.
     Refuse,
     /// Translates a reply that leaves.
     Leave,
+    /// Tells the receiver of a reply that leaves no further.
+    RefuseLeaving,
     /// [`Part::Translate`], of an error that leaves.
     TranslateLeaving,
     /// [`Part::Carry`], of an error that leaves.
@@ -55,8 +57,9 @@ pub fn run<A: Icmp, P: Packet, S: State<A>>(part: Part, pkt: &mut P, state: &S, 
         Part::Control => icmp::receive(pkt, state, &room.headers),
         Part::Translate => icmp::translate::<A, P, S, false>(pkt, state, room),
         Part::Carry => icmp::carry::<A, P, S, false>(pkt, state, room),
-        Part::Refuse => answer::answer(pkt, state, &room.headers, &room.step),
+        Part::Refuse => answer::answer(pkt, state, room),
         Part::Leave => forward::leave_reply(pkt, state, room),
+        Part::RefuseLeaving => answer::answer_leaving(pkt, state, room),
         Part::TranslateLeaving => icmp::translate::<A, P, S, true>(pkt, state, room),
         Part::CarryLeaving => icmp::carry::<A, P, S, true>(pkt, state, room),
     };

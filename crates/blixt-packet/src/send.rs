@@ -42,6 +42,12 @@ impl Way {
                 && (headers.total <= hop.mtu || !pkt.is_segmented()))
     }
 
+    /// The next hop, if the kernel need not be asked for it.
+    #[inline(always)]
+    pub fn hop(&self) -> Option<Hop> {
+        (self.reach == Reach::Hop).then_some(self.hop)
+    }
+
     const fn without_hop(reach: Reach) -> Self {
         let hop = Hop { link: Link(0), deadline: 0, mtu: u32::MAX, destination: [0; 3], source: [0; 3] };
         Self { reach, hop }

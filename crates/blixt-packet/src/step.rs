@@ -26,6 +26,7 @@ const NEIGHBOUR: u8 = 8;
 const ANSWER: u8 = 9;
 const ANSWER_FOR: u8 = 10;
 const DROP: u8 = 11;
+const RESET: u8 = 12;
 
 impl Step {
     /// It begins a connection, or is not ours.
@@ -90,6 +91,8 @@ impl Step {
             NEIGHBOUR => Verdict::Neighbour(self.number()),
             ANSWER => Verdict::Answer(None),
             ANSWER_FOR => Verdict::Answer(Some(self.reason())),
+            RESET if self.number() == 0 => Verdict::Reset(None),
+            RESET => Verdict::Reset(Some(Link(self.number()))),
             DROP | REFUSED => Verdict::Drop(self.reason()),
             _ => Verdict::Drop(DropReason::Internal),
         }
@@ -127,6 +130,7 @@ impl From<Verdict> for Step {
             Verdict::Neighbour(ifindex) => Self::new(NEIGHBOUR, none, ifindex),
             Verdict::Answer(None) => Self::new(ANSWER, none, 0),
             Verdict::Answer(Some(reason)) => Self::new(ANSWER_FOR, reason, 0),
+            Verdict::Reset(link) => Self::new(RESET, none, link.map_or(0, |link| link.0)),
             Verdict::Drop(reason) => Self::new(DROP, reason, 0),
         }
     }

@@ -18,6 +18,9 @@ pub enum Verdict {
     /// The packet became an answer to itself: back out of the link that it came by. The reason, if there is
     /// one, says what the packet was refused for.
     Answer(Option<DropReason>),
+    /// The packet became the RST by which its receiver hears that the backend is gone: leaves by this link, or (at egress)
+    /// as it was about to.
+    Reset(Option<Link>),
     /// Goes nowhere.
     Drop(DropReason),
 }
@@ -28,6 +31,7 @@ impl Verdict {
         match self {
             Self::Drop(reason) => Some(reason),
             Self::Answer(reason) => reason,
+            Self::Reset(_) => Some(DropReason::BackendGone),
             Self::Pass | Self::Deliver | Self::Send(_) | Self::Neighbour(_) => None,
         }
     }

@@ -55,6 +55,11 @@ impl IpPacket {
         Self { segment: Segment { flags, acknowledgement, ..self.segment }, ..self }
     }
 
+    /// Whom it is for.
+    pub fn destination(&self) -> IpAddr {
+        self.destination
+    }
+
     /// With other hops.
     pub fn hops(self, hops: u8) -> Self {
         Self { hops, ..self }

@@ -56,8 +56,12 @@ fn the_sum_that_a_network_card_made_of_a_packet_stays_true() {
             programs.begin(&case.tables);
             for (index, step) in case.steps.iter().enumerate() {
                 match step {
-                    // An answer leaves by the device that the packet came by, where nobody looks at the sum.
-                    Step::Frame { given, verdict: Verdict::Answer(_) | Verdict::Drop(_), .. } => {
+                    // What is made of a packet, an answer or a RST, leaves: nobody looks at that sum again.
+                    Step::Frame {
+                        given,
+                        verdict: Verdict::Answer(_) | Verdict::Reset(_) | Verdict::Drop(_),
+                        ..
+                    } => {
                         programs.show(given);
                     }
                     Step::Frame { given, .. } => {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use blixt_core::host::Mac;
-use blixt_core::tables::{BackendEntry, BackendState, Way};
+use blixt_core::tables::{BackendEntry, Way};
 use blixt_loader::host::{Link, hooked};
 use blixt_loader::{Attachment, Dataplane, Hook};
 use globset::GlobSet;
@@ -148,9 +148,10 @@ fn targets(links: &BTreeMap<u32, Link>, names: &GlobSet, hook: Hook, egress: boo
     hooked(links, names).into_iter().filter_map(target).collect()
 }
 
-/// Replies of a backend on this machine are translated as they leave.
+/// Replies of a backend on this machine are translated as they leave. One that is gone may go on sending for long: nothing of
+/// that leaves with its own address.
 pub fn needs_egress<'a>(mut backends: impl Iterator<Item = &'a BackendEntry>) -> bool {
-    backends.any(|entry| entry.way == Way::Local && entry.state != BackendState::Gone)
+    backends.any(|entry| entry.way == Way::Local)
 }
 
 #[cfg(test)]

@@ -1,14 +1,18 @@
 //! Changes under load: what stays is not cut, what goes is ended, nothing new is refused in between.
 
 use std::collections::BTreeSet;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use blixt_lab::{Attempt, Busy, BusyConnection, Churn, Failure, Family, Protocol, connect, exchange_on};
+use blixt_lab::{
+    Attempt, Busy, BusyConnection, Churn, Failure, Family, Protocol, address, connect, exchange_on,
+};
 
 use crate::balancing::{everything, udp_socket};
-use crate::manifests::{Listener, Manifests, Route, Service, State};
-use crate::world::{Hook, World, at, until, vip};
+use crate::manifests::{Endpoint, Listener, Manifests, Route, Service, State, TARGET};
+use crate::world::{Hook, PATIENCE, World, at, until, vip};
 
 on_both_hooks!(
     adding_a_backend_under_load_cuts_and_refuses_nothing,
@@ -20,6 +24,7 @@ on_both_hooks!(
     a_backend_that_is_not_ready_any_more_keeps_its_tcp,
     terminating_backends_take_new_connections_when_there_are_no_others,
     a_removed_listener_ends_its_connections,
+    a_client_that_only_listens_hears_that_its_listener_is_gone,
 );
 
 /// Busy connections and new ones, all the time, over one family each.
@@ -214,6 +219,63 @@ fn a_removed_listener_ends_its_connections(hook: Hook) {
     });
     thread::sleep(IN_FORCE);
     assert_unharmed(&stays.finish());
+}
+
+fn a_client_that_only_listens_hears_that_its_listener_is_gone(hook: Hook) {
+    let mut world = World::idle(hook, Manifests::usual());
+    // Servers that speak when they are told to: on a backend, and on the balancer itself.
+    let places = [
+        ("far", world.lab.backends[0].clone(), "eth0", 78, 81),
+        ("near", world.lab.balancer.clone(), "lo", 77, 82),
+    ];
+    let mut servers = Vec::new();
+    for (name, machine, device, host, port) in places {
+        let own = Family::ALL.map(|family| address(family, 1, host));
+        let lines =
+            format!("addr add {}/32 dev {device}\naddr add {}/128 dev {device} nodad", own[0], own[1]);
+        machine.ip(&lines).unwrap();
+        for (family, address) in Family::ALL.into_iter().zip(own) {
+            let server = machine.run(|| TcpListener::bind(at(address, TARGET))).unwrap();
+            servers.push((name, at(vip(family).ip(), port), server));
+        }
+        world.change(|manifests| {
+            let listener = Listener { protocol: Protocol::Tcp, port };
+            manifests.gateways[0].listeners.push(listener);
+            manifests.routes.push(Route::new("lab", listener, &[name]));
+            let endpoints = own.map(|address| Endpoint { address, state: State::Ready });
+            manifests.services.push(Service { name: name.to_owned(), endpoints: endpoints.into() });
+        });
+    }
+    world.start();
+    let connections: Vec<_> = servers
+        .iter()
+        .map(|(_, to, server)| {
+            let client = world.lab.client.run(|| TcpStream::connect(to)).unwrap();
+            let (served, _) = server.accept().unwrap();
+            for stream in [&client, &served] {
+                stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            }
+            (client, served)
+        })
+        .collect();
+    world.change(|manifests| {
+        manifests.gateways[0].listeners.truncate(2);
+        manifests.routes.truncate(2);
+    });
+    for (_, to, _) in &servers {
+        let gone = Some(Failure::Refused);
+        until("a removed listener refuses", || connect(&world.lab.client, *to).err() == gone);
+    }
+    for ((name, to, _), (mut client, mut served)) in servers.iter().zip(connections) {
+        served.write_all(b"late").unwrap();
+        let heard = client.read(&mut [0; 8]).map_err(|error| error.kind());
+        assert_eq!(heard, Err(ErrorKind::ConnectionReset), "{name} at {to}");
+        if *name == "far" {
+            // What it says again, unheard, is answered.
+            let heard = served.read(&mut [0; 8]).map_err(|error| error.kind());
+            assert_eq!(heard, Err(ErrorKind::ConnectionReset), "{name} at {to}");
+        }
+    }
 }
 
 impl Load {

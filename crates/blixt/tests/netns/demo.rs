@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use blixt_lab::programs;
 
 use crate::permit::Permit;
+use crate::world::PATIENCE;
 
 #[test]
 fn the_demo_sees_what_it_promises_and_leaves_nothing_behind() {
@@ -76,7 +77,7 @@ fn the_demo_takes_down_what_it_made_when_it_is_interrupted() {
     let _permit = Permit::wait();
     let mut demo = start(&[]);
     let id = demo.id();
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + PATIENCE;
     let balancer = loop {
         assert!(
             demo.try_wait().unwrap().is_none() && Instant::now() < deadline,
@@ -95,7 +96,7 @@ fn the_demo_takes_down_what_it_made_when_it_is_interrupted() {
     assert_eq!(output.status.code(), Some(1), "{}", words(&output));
     assert!(words(&output).contains("interrupted"), "{}", words(&output));
     assert!(!fs::exists(format!("/proc/{balancer}")).unwrap(), "the balancer goes on");
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + PATIENCE;
     while held.iter().any(|id| programs().unwrap().contains_key(id)) {
         assert!(Instant::now() < deadline, "some of the programs {held:?} are left in the kernel");
         thread::sleep(Duration::from_millis(20));

@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use blixt_lab::{Family, Protocol, connect};
+use blixt_lab::{Failure, Family, Protocol, connect};
 
 use crate::manifests::{Listener, Manifests, Route};
 use crate::world::{Hook, World, at, until, until_within, vip};
@@ -44,7 +44,7 @@ fn an_invalid_file_keeps_the_traffic_and_is_named_in_status() {
 }
 
 #[test]
-fn a_changed_file_is_in_force_within_a_second() {
+fn a_changed_file_is_in_force_without_being_asked_for() {
     let mut world = World::usual(Hook::Tc);
     let port = Listener { protocol: Protocol::Tcp, port: 81 };
     let to = at(vip(Family::V4).ip(), 81);
@@ -53,16 +53,15 @@ fn a_changed_file_is_in_force_within_a_second() {
             manifests.gateways[0].listeners.push(port);
             manifests.routes.push(Route::new("lab", port, &["web"]));
         });
-        let begin = Instant::now();
         until("the new listener serves", || connect(&world.lab.client, to).is_ok());
-        assert!(begin.elapsed() < Duration::from_secs(1), "took {:?}", begin.elapsed());
         world.change(|manifests| {
             manifests.gateways[0].listeners.pop();
             manifests.routes.pop();
         });
-        let begin = Instant::now();
-        until("the old listener refuses", || connect(&world.lab.client, to).is_err());
-        assert!(begin.elapsed() < Duration::from_secs(1), "took {:?}", begin.elapsed());
+        // An attempt that is under way may still be reset.
+        until("the old listener refuses", || {
+            connect(&world.lab.client, to).is_err_and(|failure| failure == Failure::Refused)
+        });
     }
 }
 

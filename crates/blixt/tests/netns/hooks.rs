@@ -1,6 +1,7 @@
 //! Where programs are attached, which ones, and what is so when they cannot be.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::thread;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use crate::world::{Hook, World, at, until, vip};
 on_both_hooks!(
     only_the_programs_of_the_hook_in_use_are_loaded,
     the_first_backend_on_this_machine_answers_from_its_first_request_on,
+    the_first_backend_on_this_machine_answers_from_the_first_request_after_a_restart_on,
     a_machine_that_does_not_forward_balances_with_the_process_and_without,
 );
 
@@ -34,33 +36,44 @@ fn only_the_programs_of_the_hook_in_use_are_loaded(hook: Hook) {
 }
 
 fn the_first_backend_on_this_machine_answers_from_its_first_request_on(hook: Hook) {
-    let mut world = World::usual(hook);
-    let own = Family::ALL.map(|family| address(family, 1, 77));
-    let lines = format!("addr add {}/32 dev lo\naddr add {}/128 dev lo nodad", own[0], own[1]);
-    world.lab.balancer.ip(&lines).unwrap();
-    let _local =
-        Server::start(&world.lab.balancer, "local", &own.map(|address| at(address, TARGET))).unwrap();
-    let with_local = |world: &mut World| {
-        world.change(|manifests| {
-            let endpoints = own.map(|address| Endpoint { address, state: State::Ready });
-            manifests.services[0].endpoints.extend(endpoints);
-        });
-    };
+    let (mut world, _local) = beside_a_server_on_the_balancer(hook);
     let churn = churn(&world);
-    with_local(&mut world);
+    balance_the_local_one_too(&mut world);
     until_it_answers(&world, "local");
     assert_all_answered(churn);
-    // After a restart too.
-    world.change(|manifests| *manifests = Manifests::usual());
-    until("its devices have no program for replies", || {
-        !world.status()["hooks"].to_string().contains("\"egress\":true")
-    });
+}
+
+fn the_first_backend_on_this_machine_answers_from_the_first_request_after_a_restart_on(hook: Hook) {
+    let (mut world, _local) = beside_a_server_on_the_balancer(hook);
+    assert!(!world.status()["hooks"].to_string().contains("\"egress\":true"), "a program for no replies");
     world.process().kill().unwrap();
-    with_local(&mut world);
-    let churn = self::churn(&world);
+    balance_the_local_one_too(&mut world);
+    let churn = churn(&world);
     world.start();
     until_it_answers(&world, "local");
     assert_all_answered(churn);
+}
+
+/// The usual world, and a server on the balancer that is no backend yet.
+fn beside_a_server_on_the_balancer(hook: Hook) -> (World, Server) {
+    let world = World::usual(hook);
+    let own = local_addresses();
+    let lines = format!("addr add {}/32 dev lo\naddr add {}/128 dev lo nodad", own[0], own[1]);
+    world.lab.balancer.ip(&lines).unwrap();
+    let sockets = own.map(|address| at(address, TARGET));
+    let local = Server::start(&world.lab.balancer, "local", &sockets).unwrap();
+    (world, local)
+}
+
+fn balance_the_local_one_too(world: &mut World) {
+    world.change(|manifests| {
+        let endpoints = local_addresses().map(|address| Endpoint { address, state: State::Ready });
+        manifests.services[0].endpoints.extend(endpoints);
+    });
+}
+
+fn local_addresses() -> [IpAddr; 2] {
+    Family::ALL.map(|family| address(family, 1, 77))
 }
 
 fn a_machine_that_does_not_forward_balances_with_the_process_and_without(hook: Hook) {

@@ -3,10 +3,9 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
-use std::thread;
 use std::time::Duration;
 
-use blixt_lab::{Busy, Churn, Family, Pace, Pacer, Protocol, programs};
+use blixt_lab::{Busy, BusyConnection, Churn, Family, Pace, Pacer, Protocol, programs};
 use blixt_packet::abi::ABI_VERSION;
 
 use crate::balancing::everything;
@@ -73,10 +72,12 @@ fn a_restart_takes_over_without_harm_and_follows_what_changed_meanwhile(hook: Ho
     world.start();
     let tally = world.dial(Protocol::Tcp, Family::V4, 40);
     assert_eq!((tally.answered(), tally.of("backend-2")), (40, 0), "{tally:?}");
-    thread::sleep(Duration::from_millis(300));
-    let (gone, stayed): (Vec<_>, Vec<_>) =
-        busy.finish().into_iter().partition(|one| one.backend.as_deref() == Some("backend-2"));
-    assert!(!gone.is_empty() && gone.iter().all(|one| one.failure.is_some()), "{gone:?}");
+    let of_the_removed = |one: &BusyConnection| one.backend.as_deref() == Some("backend-2");
+    until("connections to the removed backend are ended", || {
+        busy.now().iter().filter(|one| of_the_removed(one)).all(|one| one.failure.is_some())
+    });
+    let (gone, stayed): (Vec<_>, Vec<_>) = busy.finish().into_iter().partition(of_the_removed);
+    assert!(!gone.is_empty(), "backend-2 had no connection to lose");
     assert_unharmed(&stayed);
 }
 

@@ -153,8 +153,12 @@ impl Programs {
         match (self.hook, given.place, verdict) {
             (Hook::Xdp, Place::Enters(_), Verdict::Drop(_)) => XDP_DROP,
             (Hook::Xdp, Place::Enters(_), Verdict::Answer(_)) => XDP_TX,
-            (Hook::Xdp, Place::Enters(ifindex), Verdict::Send(link)) if link.ifindex() == ifindex => XDP_TX,
-            (Hook::Xdp, Place::Enters(_), Verdict::Send(_)) => XDP_REDIRECT,
+            (Hook::Xdp, Place::Enters(ifindex), Verdict::Send(link) | Verdict::Reset(Some(link)))
+                if link.ifindex() == ifindex =>
+            {
+                XDP_TX
+            }
+            (Hook::Xdp, Place::Enters(_), Verdict::Send(_) | Verdict::Reset(Some(_))) => XDP_REDIRECT,
             _ => Self::tc_action(verdict),
         }
     }
@@ -162,9 +166,11 @@ impl Programs {
     /// What the TC program must return for a verdict.
     pub fn tc_action(verdict: Verdict) -> i32 {
         match verdict {
-            Verdict::Pass | Verdict::Deliver => TC_ACT_UNSPEC,
+            Verdict::Pass | Verdict::Deliver | Verdict::Reset(None) => TC_ACT_UNSPEC,
             Verdict::Drop(_) => TC_ACT_SHOT,
-            Verdict::Send(_) | Verdict::Neighbour(_) | Verdict::Answer(_) => TC_ACT_REDIRECT,
+            Verdict::Send(_) | Verdict::Neighbour(_) | Verdict::Answer(_) | Verdict::Reset(Some(_)) => {
+                TC_ACT_REDIRECT
+            }
         }
     }
 }
