@@ -82,6 +82,6 @@ fn ethtool(socket: &Socket, device: &str, value: &mut Value) -> nix::Result<()> 
     }
     request.ifr_ifru.ifru_data = std::ptr::from_mut(value).cast();
     // SAFETY: the request and the value it points to outlive the call, and these commands read and write a Value.
-    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL, &raw mut request) };
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut request) };
     Errno::result(result).map(drop)
 }

@@ -115,7 +115,7 @@ fn receive(socket: &OwnedFd) -> io::Result<Option<Vec<u8>>> {
     header.msg_iov = &raw mut part;
     header.msg_iovlen = 1;
     header.msg_control = control.as_mut_ptr().cast();
-    header.msg_controllen = size_of_val(&control);
+    header.msg_controllen = size_of_val(&control) as _;
     // SAFETY: every pointer in the header is to a live buffer of the length beside it.
     let length = Errno::result(unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, 0) })?;
     if from.sll_pkttype == libc::PACKET_OUTGOING {

@@ -159,11 +159,11 @@ struct HardwareAddress {
     address: [u8; 6],
 }
 
-fn change(command: libc::Ioctl, group: Group) -> io::Result<()> {
+fn change(command: libc::c_ulong, group: Group) -> io::Result<()> {
     let [a, b, c] = group.suffix;
     let address = HardwareAddress { family: libc::AF_UNSPEC as u16, address: [0x33, 0x33, 0xff, a, b, c] };
     // SAFETY: the commands of groups read an address, without pointers.
-    unsafe { ioctl::request(&device_name(group.ifindex)?, command, address) }
+    unsafe { ioctl::request(&device_name(group.ifindex)?, command as _, address) }
 }
 
 fn mark_path(directory: &Path, Group { ifindex, suffix: [a, b, c] }: Group) -> PathBuf {
