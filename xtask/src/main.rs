@@ -4,8 +4,10 @@
 
 mod bench;
 mod build;
+mod cluster;
 mod codegen;
 mod demo;
+mod image;
 mod leftovers;
 mod outcome;
 mod process;
@@ -37,6 +39,10 @@ enum Command {
     Codegen(codegen::Args),
     /// Show Blixt at work in network namespaces of this machine.
     Demo(demo::Args),
+    /// Write an archive with the image of `blixt` for containers.
+    Image(image::Args),
+    /// Run a Kubernetes cluster on this machine.
+    Cluster(cluster::Args),
     /// Run every test, and compare with `docs/tests.md`.
     Test(test::Args),
     /// Measure speed and memory against their bars, and write `docs/performance/`.
@@ -49,6 +55,8 @@ fn main() -> ExitCode {
         Command::Build(args) => build::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Codegen(args) => codegen::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Demo(args) => demo::run(&args),
+        Command::Image(args) => image::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Cluster(args) => cluster::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Bench(args) => bench::run(&args),
     };

@@ -19,8 +19,9 @@ use std::io::{IsTerminal, Write};
 use anyhow::{Result, bail};
 
 pub use machine::Compiler;
-pub use plan::Purpose;
 use plan::{Plan, plan, reach_root};
+pub use plan::{Purpose, static_target};
+pub use probe::{CNI, go};
 
 /// What `cargo xtask setup` takes.
 #[derive(clap::Args)]

@@ -6,8 +6,10 @@ use std::process::{Command, Stdio};
 use anyhow::Context;
 
 use super::machine::Way;
-use super::plan::{LINKER, Step};
-use crate::process::{as_root, cargo, succeed};
+use super::plan::{LINKER, Step, static_target};
+use super::probe::{self, go_toolchain_module};
+use crate::process::{as_root, cargo, output, succeed};
+use crate::workspace;
 
 /// A step that could not be done.
 pub struct Failure {
@@ -29,6 +31,8 @@ pub fn install(steps: &[Step]) -> Result<(), Failure> {
                 rust_source(toolchain, *whole).map_err(|error| Failure { error, way: Some(Way::Nightly) })
             }
             Step::Linker => linker().map_err(|error| Failure { error, way: None }),
+            Step::MuslTarget => musl_target().map_err(|error| Failure { error, way: None }),
+            Step::Go => go().map_err(|error| Failure { error, way: None }),
             Step::Bpffs => bpffs().map_err(|error| Failure { error, way: None }),
         }
     })
@@ -66,6 +70,26 @@ fn linker() -> anyhow::Result<()> {
 
 /// Where Debian's packages put LLVM 22.
 const DEBIAN_LLVM: &str = "/usr/lib/llvm-22";
+
+fn musl_target() -> anyhow::Result<()> {
+    succeed(Command::new("rustup").args(["target", "add", &static_target()]).current_dir(workspace::root()))
+}
+
+/// A module's files cannot be run until they are told so: newer Go's do it themselves.
+fn go() -> anyhow::Result<()> {
+    let program =
+        probe::go().context("go: is still missing: install Go 1.21 or newer from https://go.dev/dl")?.program;
+    let mut download = Command::new(program);
+    let output = output(download.args(["mod", "download", "-json", &go_toolchain_module()]))
+        .context("the Go toolchain cannot be fetched: install Go 1.21 or newer from https://go.dev/dl")?;
+    let answer: serde_json::Value = serde_json::from_str(&output).context("go mod download: no JSON")?;
+    let dir = answer["Dir"].as_str().context("go mod download: names no directory")?;
+    succeed(
+        Command::new("chmod")
+            .args(["-R", "u+rwX,a+x"])
+            .args(["bin", "pkg/tool"].map(|part| format!("{dir}/{part}"))),
+    )
+}
 
 fn bpffs() -> anyhow::Result<()> {
     succeed(as_root("mount").args(["-t", "bpf", "bpf", "/sys/fs/bpf"]))

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::path::PathBuf;
 
 /// The LLVM that the linker is built with, and that the compiler must not be newer than.
 pub const LLVM: u32 = 22;
@@ -31,10 +32,23 @@ pub struct Machine {
     pub linker: Option<(u32, u32)>,
     /// The development files of [`LLVM`] are there by other means than Debian's packages.
     pub llvm: bool,
+    /// The Go compiler, and its version.
+    pub go: Option<Go>,
+    /// The standard library for static programs is there.
+    pub musl: bool,
     /// A prebuilt kernel program is given.
     pub object: bool,
     /// The compiler that the user insists on.
     pub wanted: Option<Compiler>,
+}
+
+/// A Go compiler.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Go {
+    /// Its program.
+    pub program: PathBuf,
+    /// Its version.
+    pub version: (u32, u32),
 }
 
 /// A nightly toolchain of rustup.

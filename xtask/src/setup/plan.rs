@@ -18,6 +18,22 @@ pub enum Purpose {
     Test,
     /// Run the benchmark as well.
     Bench,
+    /// Build an image of the static `blixt`.
+    Image,
+    /// Run a Kubernetes cluster on this machine, with that image.
+    Cluster,
+}
+
+impl Purpose {
+    /// It makes network namespaces and loads programs into the kernel.
+    fn needs_root(self) -> bool {
+        !matches!(self, Self::Build | Self::Image)
+    }
+
+    /// It builds a `blixt` that needs no library of the machine.
+    fn is_static(self) -> bool {
+        matches!(self, Self::Image | Self::Cluster)
+    }
 }
 
 /// What to do, in order.
@@ -48,6 +64,10 @@ pub enum Step {
     },
     /// Build the linker from its published source.
     Linker,
+    /// Add the standard library for static programs.
+    MuslTarget,
+    /// Fetch a Go toolchain with the Go compiler that is there, which is too old to do so by itself.
+    Go,
     /// Mount the bpf file system.
     Bpffs,
 }
@@ -62,19 +82,35 @@ pub const NIGHTLY: &str = "nightly-2026-05-20";
 pub const LLVM_PACKAGES: [&str; 4] = ["llvm-22-dev", "libpolly-22-dev", "libzstd-dev", "zlib1g-dev"];
 /// Packages that are the other compiler.
 pub const COMPILER_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf"];
-/// Programs that are run, the package that has them, and the first purpose that wants them.
-pub const PROGRAMS: [(&str, &str, Purpose); 4] = [
-    ("ip", "iproute2", Purpose::Demo),
-    ("bpftool", "bpftool", Purpose::Test),
-    ("nft", "nftables", Purpose::Bench),
-    ("iperf3", "iperf3", Purpose::Bench),
+/// Programs that are run, the package that has them, and the purposes that want them.
+pub const PROGRAMS: [(&str, &str, &[Purpose]); 10] = [
+    ("ip", "iproute2", &[Purpose::Demo, Purpose::Test, Purpose::Bench, Purpose::Cluster]),
+    ("bpftool", "bpftool", &[Purpose::Test, Purpose::Bench]),
+    ("nft", "nftables", &[Purpose::Bench, Purpose::Cluster]),
+    ("iperf3", "iperf3", &[Purpose::Bench]),
+    ("musl-gcc", "musl-tools", &[Purpose::Image, Purpose::Cluster]),
+    ("containerd", "containerd", &[Purpose::Cluster]),
+    ("runc", "runc", &[Purpose::Cluster]),
+    ("iptables", "iptables", &[Purpose::Cluster]),
+    ("nsenter", "util-linux", &[Purpose::Cluster]),
+    // One of many; the others' names are those of other programs as well.
+    ("host-local", "containernetworking-plugins", &[Purpose::Cluster]),
 ];
+/// The Go toolchain that is fetched where the machine's is older than [`GO`]: a Go module, checked against Go's checksum database.
+pub const GO_TOOLCHAIN: &str = "go1.26.8";
+/// The oldest Go that fetches a newer one by itself where a module asks for it.
+const GO: (u32, u32) = (1, 21);
+
+/// What static programs are built for.
+pub fn static_target() -> String {
+    format!("{}-unknown-linux-musl", std::env::consts::ARCH)
+}
 
 /// The steps that make a machine ready, without the compilers that are ruled out. An error where it takes a person.
 pub fn plan(machine: &Machine, purpose: Purpose, ruled_out: &BTreeSet<Way>) -> Result<Plan> {
     let mut packages = BTreeSet::new();
-    for (program, package, since) in PROGRAMS {
-        if purpose >= since && !machine.programs.contains(program) {
+    for (program, package, purposes) in PROGRAMS {
+        if purposes.contains(&purpose) && !machine.programs.contains(program) {
             packages.insert(package);
         }
     }
@@ -95,7 +131,16 @@ pub fn plan(machine: &Machine, purpose: Purpose, ruled_out: &BTreeSet<Way>) -> R
             later.push(Step::Linker);
         }
     }
-    if purpose >= Purpose::Demo && !machine.bpffs {
+    if purpose.is_static() && !machine.musl {
+        later.push(Step::MuslTarget);
+    }
+    if purpose == Purpose::Cluster && machine.go.as_ref().is_none_or(|go| go.version < GO) {
+        if machine.go.is_none() {
+            packages.insert("golang-go");
+        }
+        later.push(Step::Go);
+    }
+    if purpose.needs_root() && !machine.bpffs {
         later.push(Step::Bpffs);
     }
     let mut steps = Vec::new();
@@ -109,7 +154,7 @@ pub fn plan(machine: &Machine, purpose: Purpose, ruled_out: &BTreeSet<Way>) -> R
 
 /// Says what to do where what runs needs root, and root cannot be had.
 pub fn reach_root(machine: &Machine, purpose: Purpose) -> Result<()> {
-    if purpose >= Purpose::Demo && !machine.root && !machine.sudo {
+    if purpose.needs_root() && !machine.root && !machine.sudo {
         bail!("`{purpose}` needs root, for network namespaces and bpf: run it as root, or install sudo");
     }
     Ok(())
@@ -193,7 +238,9 @@ fn by_hand(step: &Step) -> String {
             format!("`apt-get install {}`", names.join(" "))
         }
         Step::Bpffs => "`mount -t bpf bpf /sys/fs/bpf`".to_owned(),
-        Step::RustSource { .. } | Step::Linker => "`cargo xtask setup`".to_owned(),
+        Step::RustSource { .. } | Step::Linker | Step::MuslTarget | Step::Go => {
+            "`cargo xtask setup`".to_owned()
+        }
     }
 }
 
@@ -212,6 +259,11 @@ fn elsewhere(package: &str) -> &str {
         "bpftool" => "the `bpftool` program (bpftool, bpf)",
         "nftables" => "the `nft` program (nftables)",
         "iperf3" => "the `iperf3` program (iperf3)",
+        "musl-tools" => "the `musl-gcc` program (musl-gcc, musl-dev)",
+        "containernetworking-plugins" => {
+            "the CNI plugins in /usr/lib/cni or /opt/cni/bin (containernetworking-plugins)"
+        }
+        "golang-go" => "Go 1.21 or newer (golang, go)",
         other => other,
     }
 }
@@ -223,6 +275,8 @@ impl fmt::Display for Purpose {
             Self::Demo => "demo",
             Self::Test => "test",
             Self::Bench => "bench",
+            Self::Image => "image",
+            Self::Cluster => "cluster",
         })
     }
 }
@@ -247,6 +301,10 @@ impl fmt::Display for Step {
                 )
             }
             Self::Linker => write!(f, "install bpf-linker {LINKER} (cargo install, takes some minutes)"),
+            Self::MuslTarget => {
+                write!(f, "add Rust's standard library for {} (rustup): static programs", static_target())
+            }
+            Self::Go => write!(f, "fetch the Go toolchain {GO_TOOLCHAIN} as a Go module"),
             Self::Bpffs => f.write_str("mount the bpf file system at /sys/fs/bpf"),
         }
     }

@@ -1,12 +1,13 @@
 //! Looks at the machine. Changes nothing.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::machine::{Compiler, LLVM, Machine, Nightly};
-use super::plan::{COMPILER_PACKAGES, LLVM_PACKAGES, PROGRAMS};
+use super::machine::{Compiler, Go, LLVM, Machine, Nightly};
+use super::plan::{COMPILER_PACKAGES, GO_TOOLCHAIN, LLVM_PACKAGES, PROGRAMS, static_target};
 use crate::process::{exists, is_root, output};
+use crate::workspace;
 
 /// What is found.
 pub fn probe() -> Machine {
@@ -19,7 +20,10 @@ pub fn probe() -> Machine {
         sudo: exists("sudo"),
         apt,
         packages: if apt { installed_packages() } else { BTreeSet::new() },
-        programs: programs.filter(|program| exists(program)).map(str::to_owned).collect(),
+        programs: programs
+            .filter(|program| exists(program) || CNI.iter().any(|dir| Path::new(dir).join(program).is_file()))
+            .map(str::to_owned)
+            .collect(),
         bpffs: is_bpffs_mounted(&std::fs::read_to_string("/proc/self/mounts").unwrap_or_default()),
         nightlies: nightlies(),
         debian_compiler: debian_compiler(),
@@ -27,12 +31,55 @@ pub fn probe() -> Machine {
         llvm: std::env::var_os("LLVM_SYS_221_PREFIX").is_some()
             || output(Command::new("llvm-config").arg("--version"))
                 .is_some_and(|text| major(&text) == Some(LLVM)),
+        go: go(),
+        musl: has_static_library(),
         object: std::env::var_os("BLIXT_EBPF_OBJECT").is_some_and(|path| !path.is_empty()),
         wanted: std::env::var("BLIXT_BPF_COMPILER").ok().map(|name| match name.as_str() {
             "debian" => Compiler::Debian,
             _ => Compiler::Nightly(name),
         }),
     }
+}
+
+/// Where distributions put the plugins that give pods their network.
+pub const CNI: [&str; 2] = ["/opt/cni/bin", "/usr/lib/cni"];
+
+/// The newest Go, on the path or where it is put by hand, by Debian, or by Go itself.
+pub fn go() -> Option<Go> {
+    let modules = std::env::var_os("GOMODCACHE").map(PathBuf::from).or_else(|| {
+        let home = std::env::var_os("GOPATH").map(PathBuf::from);
+        Some(home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join("go")))?.join("pkg/mod"))
+    });
+    let fetched = modules.map(|dir| dir.join(go_toolchain_module()).join("bin/go"));
+    let places = ["go", "/usr/local/go/bin/go", "/usr/lib/go/bin/go"].map(PathBuf::from);
+    let found = places.into_iter().chain(fetched).filter_map(|program| {
+        let text = output(Command::new(&program).arg("version").env("GOTOOLCHAIN", "local"))?;
+        Some(Go { version: go_version(&text)?, program })
+    });
+    found.max_by_key(|go| go.version)
+}
+
+/// The toolchain as a module that the go command can download.
+pub fn go_toolchain_module() -> String {
+    let arch = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    format!("golang.org/toolchain@v0.0.1-{GO_TOOLCHAIN}.linux-{arch}")
+}
+
+/// `go version go1.26.8 linux/amd64`.
+fn go_version(text: &str) -> Option<(u32, u32)> {
+    let mut numbers = text.strip_prefix("go version go")?.split(' ').next()?.split('.');
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+/// Of the compiler that builds this workspace.
+fn has_static_library() -> bool {
+    let mut libraries = Command::new("rustc");
+    libraries.args(["--print", "target-libdir", "--target", &static_target()]).current_dir(workspace::root());
+    output(&mut libraries).is_some_and(|dir| has_core(Path::new(dir.trim())))
 }
 
 fn installed_packages() -> BTreeSet<String> {
@@ -137,6 +184,8 @@ mod tests {
         assert_eq!(llvm_version("rustc 1.97.0-nightly\n"), None);
         assert_eq!(linker_version("bpf-linker 0.13.0\n"), Some((0, 13)));
         assert_eq!(linker_version("something else"), None);
+        assert_eq!(go_version("go version go1.26.8 linux/amd64\n"), Some((1, 26)));
+        assert_eq!(go_version("go version devel +0123 linux/amd64\n"), None);
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! Machines, and what is done on them.
 
 use super::*;
-use crate::setup::machine::Nightly;
+use crate::setup::machine::{Go, Nightly};
 
 #[test]
 fn a_complete_machine_needs_nothing() {
-    check(&complete(), Purpose::Bench, &[]);
+    for purpose in [Purpose::Bench, Purpose::Cluster] {
+        check(&complete(), purpose, &[]);
+    }
 }
 
 #[test]
@@ -125,7 +127,9 @@ fn what_runs_as_root_is_refused_in_words_where_there_is_neither_root_nor_sudo() 
     for (root, sudo, purpose, refused) in [
         (false, false, Purpose::Test, true),
         (false, false, Purpose::Demo, true),
+        (false, false, Purpose::Cluster, true),
         (false, false, Purpose::Build, false),
+        (false, false, Purpose::Image, false),
         (false, true, Purpose::Test, false),
         (true, false, Purpose::Bench, false),
     ] {
@@ -141,6 +145,37 @@ fn what_runs_as_root_is_refused_in_words_where_there_is_neither_root_nor_sudo() 
 fn a_compiler_that_the_user_names_is_used() {
     let machine = Machine { wanted: Some(Compiler::Debian), debian_compiler: true, ..complete() };
     assert_eq!(compiler_of(&machine, &[]), Some(Compiler::Debian));
+}
+
+#[test]
+fn a_cluster_gets_containers_a_network_for_pods_go_and_a_static_blixt() {
+    let machine = Machine { programs: ["rustup".to_owned(), "ip".to_owned()].into(), go: None, ..complete() };
+    let machine = Machine { musl: false, ..machine };
+    check(
+        &machine,
+        Purpose::Cluster,
+        &[
+            "install Debian packages: containerd, containernetworking-plugins, golang-go, iptables, musl-tools, \
+             nftables, runc, util-linux",
+            &format!("add Rust's standard library for {} (rustup): static programs", static_target()),
+            "fetch the Go toolchain go1.26.8 as a Go module",
+        ],
+    );
+}
+
+#[test]
+fn a_go_that_fetches_newer_ones_is_enough_and_an_older_one_is_not() {
+    for (version, steps) in
+        [((1, 21), &[][..]), ((1, 19), &["fetch the Go toolchain go1.26.8 as a Go module"][..])]
+    {
+        check(&Machine { go: Some(go(version)), ..complete() }, Purpose::Cluster, steps);
+    }
+}
+
+#[test]
+fn an_image_wants_nothing_of_a_cluster() {
+    let programs = ["rustup", "musl-gcc"].map(str::to_owned).into();
+    check(&Machine { programs, go: None, bpffs: false, ..complete() }, Purpose::Image, &[]);
 }
 
 fn check(machine: &Machine, purpose: Purpose, steps: &[&str]) {
@@ -170,7 +205,13 @@ fn fresh() -> Machine {
 fn complete() -> Machine {
     Machine {
         packages: LLVM_PACKAGES.map(str::to_owned).into(),
-        programs: ["rustup", "ip", "bpftool", "nft", "iperf3"].map(str::to_owned).into(),
+        programs: ["rustup"]
+            .into_iter()
+            .chain(PROGRAMS.map(|(program, ..)| program))
+            .map(str::to_owned)
+            .collect(),
+        go: Some(go((1, 26))),
+        musl: true,
         bpffs: true,
         nightlies: vec![nightly("nightly", LLVM, true)],
         linker: Some((0, 13)),
@@ -180,4 +221,8 @@ fn complete() -> Machine {
 
 fn nightly(name: &str, llvm: u32, rust_src: bool) -> Nightly {
     Nightly { name: name.to_owned(), llvm, rust_src }
+}
+
+fn go(version: (u32, u32)) -> Go {
+    Go { program: "go".into(), version }
 }

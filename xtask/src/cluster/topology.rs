@@ -1,0 +1,149 @@
+//! Who has which address, and the commands that make it so. Pure.
+//!
+//! ```text
+//! blixt-cluster-client     172.30.0.1      fd00:172:30::1     the world outside: bridge, clients, the suite
+//!   ├─ blixt-cluster-node1 172.30.0.11     fd00:172:30::11    the control plane and a node
+//!   └─ blixt-cluster-node2 172.30.0.12     fd00:172:30::12    a node
+//! pods of node N           10.244.N.0/24   fd00:10:244:N::/64
+//! services                 10.96.0.0/16    fd00:10:96::/112
+//! load balancers           172.30.8.0/24   fd00:172:30:8::/64 routed by the client to all nodes alike
+//! unusable                 172.30.9.0/24   fd00:172:30:9::/64 routed by nobody
+//! ```
+//!
+//! Nothing of it is tied to the machine's own network: no packet can leave.
+
+/// The namespace of clients.
+pub const CLIENT: &str = "blixt-cluster-client";
+/// What the names of all network namespaces begin with.
+pub const NAMESPACES: &str = "blixt-cluster-";
+/// Ranges of Services.
+pub const SERVICES: [&str; 2] = ["10.96.0.0/16", "fd00:10:96::/112"];
+/// What all pods' addresses lie in.
+pub const PODS: [&str; 2] = ["10.244.0.0/16", "fd00:10:244::/48"];
+/// The addresses that clients send to all nodes alike.
+const BALANCED: [&str; 2] = ["172.30.8.0/24", "fd00:172:30:8::/64"];
+const CLIENT_ADDRESSES: [&str; 2] = ["172.30.0.1", "fd00:172:30::1"];
+
+/// A node, by its number from 1.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Node(pub u8);
+
+impl Node {
+    /// All nodes of a cluster.
+    pub fn all(count: u8) -> impl Iterator<Item = Self> + Clone {
+        (1..=count).map(Self)
+    }
+
+    /// What Kubernetes calls it.
+    pub fn name(self) -> String {
+        format!("node{}", self.0)
+    }
+
+    /// Its network namespace; the cgroup of its pods is called so as well.
+    pub fn namespace(self) -> String {
+        format!("{NAMESPACES}{}", self.name())
+    }
+
+    /// Its address of each family.
+    pub fn addresses(self) -> [String; 2] {
+        let Self(number) = self;
+        [format!("172.30.0.{}", 10 + number), format!("fd00:172:30::1{number}")]
+    }
+
+    /// The ranges of its pods.
+    pub fn pods(self) -> [String; 2] {
+        let Self(number) = self;
+        [format!("10.244.{number}.0/24"), format!("fd00:10:244:{number}::/64")]
+    }
+}
+
+/// What `ip` is to be told, in order.
+pub fn links(nodes: u8) -> Vec<String> {
+    let client = |rest: String| format!("-n {CLIENT} {rest}");
+    let mut commands = vec![
+        format!("netns add {CLIENT}"),
+        client("link set lo up".to_owned()),
+        client("link add br0 type bridge".to_owned()),
+        client(format!("addr add {}/24 dev br0", CLIENT_ADDRESSES[0])),
+        client(format!("addr add {}/64 dev br0 nodad", CLIENT_ADDRESSES[1])),
+        client("link set br0 up".to_owned()),
+    ];
+    for node in Node::all(nodes) {
+        let (name, namespace) = (node.name(), node.namespace());
+        let [v4, v6] = node.addresses();
+        let inside = |rest: String| format!("-n {namespace} {rest}");
+        commands.extend([
+            format!("netns add {namespace}"),
+            inside("link set lo up".to_owned()),
+            format!("link add eth0 netns {namespace} type veth peer name {name} netns {CLIENT}"),
+            client(format!("link set {name} master br0 up")),
+            inside(format!("addr add {v4}/24 dev eth0")),
+            inside(format!("addr add {v6}/64 dev eth0 nodad")),
+            inside("link set eth0 up".to_owned()),
+        ]);
+    }
+    commands
+}
+
+/// What `ip` is to be told once the nodes forward: changing that changes routes.
+pub fn routes(nodes: u8) -> Vec<String> {
+    let mut commands = Vec::new();
+    for node in Node::all(nodes) {
+        let namespace = node.namespace();
+        // The kubelet wants a default route. It leads to the client and no further.
+        commands.extend(CLIENT_ADDRESSES.map(|via| format!("-n {namespace} route add default via {via}")));
+        for (range, via) in node.pods().iter().zip(node.addresses()) {
+            commands.push(format!("-n {CLIENT} route add {range} via {via}"));
+            let others = Node::all(nodes).filter(|other| *other != node);
+            commands
+                .extend(others.map(|other| format!("-n {} route add {range} via {via}", other.namespace())));
+        }
+    }
+    for (family, range) in BALANCED.iter().enumerate() {
+        let hops = Node::all(nodes).map(|node| format!(" nexthop via {}", node.addresses()[family]));
+        let flag = if family == 0 { "-4" } else { "-6" };
+        commands.push(format!("{flag} -n {CLIENT} route add {range}{}", hops.collect::<String>()));
+    }
+    commands
+}
+
+/// What a namespace's `/proc/sys/net` is to hold: files and values.
+pub fn settings(namespace: &str) -> Vec<(&'static str, &'static str)> {
+    // Answers to a new address are not waited for: nobody else could have it.
+    let mut settings = vec![("ipv6/conf/default/accept_dad", "0")];
+    if namespace == CLIENT {
+        // Which node a packet goes to hangs on its ports as well, or one client would only ever see one node.
+        settings.extend([("ipv4/fib_multipath_hash_policy", "1"), ("ipv6/fib_multipath_hash_policy", "1")]);
+    } else {
+        settings.extend([("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1")]);
+    }
+    settings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_reach_a_load_balancers_address_by_every_node() {
+        let routes = routes(2);
+        for expected in [
+            "-4 -n blixt-cluster-client route add 172.30.8.0/24 nexthop via 172.30.0.11 nexthop via 172.30.0.12",
+            "-6 -n blixt-cluster-client route add fd00:172:30:8::/64 nexthop via fd00:172:30::11 nexthop via fd00:172:30::12",
+            "-n blixt-cluster-node1 route add 10.244.2.0/24 via 172.30.0.12",
+            "-n blixt-cluster-client route add fd00:10:244:1::/64 via fd00:172:30::11",
+        ] {
+            assert!(routes.iter().any(|route| route == expected), "{expected} is not among {routes:#?}");
+        }
+        assert!(!routes.iter().any(|route| route.contains("172.30.9.")), "the unusable range is routed");
+    }
+
+    #[test]
+    fn every_device_lies_in_a_namespace_of_the_cluster() {
+        for command in links(3).iter().chain(&routes(3)) {
+            let inside =
+                command.contains(" -n ") || command.starts_with("-n ") || command.contains(" netns ");
+            assert!(inside || command.starts_with("netns add blixt-cluster-"), "{command}");
+        }
+    }
+}
