@@ -9,14 +9,13 @@ mod failure;
 mod rule;
 mod shortcut;
 
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, OnceLock};
 
 use serde_json::{Map, Value, json};
 
 pub use failure::Failure;
 
-use crate::api::{Kind, L4Route, Metadata, Object, Resource};
-use crate::config::Protocol;
+use crate::api::{Kind, L4Route, Metadata, Object, Resource, SecretSpec};
 use rule::Rule;
 
 /// The schema of one kind.
@@ -29,27 +28,32 @@ pub struct KindSchema {
     rules: Vec<Rule>,
 }
 
-const SCHEMAS: [(Kind, &str); 10] = [
+const SCHEMAS: [(Kind, &str); 12] = [
     (Kind::BlixtClass, include_str!("api/schemas/blixtclass.json")),
     (Kind::GatewayClass, include_str!("api/schemas/gatewayclass.json")),
     (Kind::Gateway, include_str!("api/schemas/gateway.json")),
     (Kind::ListenerSet, include_str!("api/schemas/listenerset.json")),
     (Kind::TcpRoute, include_str!("api/schemas/tcproute.json")),
     (Kind::UdpRoute, include_str!("api/schemas/udproute.json")),
+    (Kind::HttpRoute, include_str!("api/schemas/httproute.json")),
     (Kind::ReferenceGrant, include_str!("api/schemas/referencegrant.json")),
     (Kind::Namespace, include_str!("api/schemas/namespace.json")),
+    (Kind::Secret, include_str!("api/schemas/secret.json")),
     (Kind::Service, include_str!("api/schemas/service.json")),
     (Kind::EndpointSlice, include_str!("api/schemas/endpointslice.json")),
 ];
 const METADATA: &str = include_str!("api/schemas/metadata.json");
 
-static KINDS: LazyLock<Vec<KindSchema>> =
-    LazyLock::new(|| SCHEMAS.iter().map(|(kind, text)| KindSchema::compile(*kind, text)).collect());
+/// Compiled when the first object of the kind is met.
+static KINDS: [OnceLock<KindSchema>; SCHEMAS.len()] = [const { OnceLock::new() }; SCHEMAS.len()];
 
 impl KindSchema {
     /// The schema of a kind that Blixt reads.
     pub fn find(group: &str, kind: &str) -> Option<&'static Self> {
-        KINDS.iter().find(|schema| schema.kind.name() == kind && schema.kind.group() == group)
+        let known = |(known, _): &(Kind, &str)| known.name() == kind && known.group() == group;
+        let index = SCHEMAS.iter().position(known)?;
+        let (kind, text) = SCHEMAS[index];
+        Some(KINDS[index].get_or_init(|| Self::compile(kind, text)))
     }
 
     /// What is wrong with a version that is not served.
@@ -74,7 +78,11 @@ impl KindSchema {
         let mut value = Value::Object(fields);
         defaults::complete(&self.schema, &mut value);
         if !self.validator.is_valid(&value) {
-            return Err(self.validator.iter_errors(&value).flat_map(|error| Failure::of(&error)).collect());
+            let failures = self.validator.iter_errors(&value).flat_map(|error| Failure::of(&error));
+            let hidden = self.kind == Kind::Secret;
+            return Err(failures
+                .map(|failure| if hidden { failure.without_value() } else { failure })
+                .collect());
         }
         let mut failures = defaults::repeated_keys(&self.schema, &value);
         failures.extend(self.rules.iter().flat_map(|rule| rule.check(&value)));
@@ -117,16 +125,21 @@ impl KindSchema {
         }
     }
 
-    fn typed(&self, value: Value) -> Result<Object, serde_json::Error> {
+    fn typed(&self, mut value: Value) -> Result<Object, serde_json::Error> {
         Ok(match self.kind {
             Kind::BlixtClass => Object::BlixtClass(Arc::new(resource(value)?)),
             Kind::GatewayClass => Object::GatewayClass(Arc::new(resource(value)?)),
             Kind::Gateway => Object::Gateway(Arc::new(resource(value)?)),
             Kind::ListenerSet => Object::ListenerSet(Arc::new(resource(value)?)),
-            Kind::TcpRoute => Object::L4Route(Arc::new(route(Protocol::Tcp, value)?)),
-            Kind::UdpRoute => Object::L4Route(Arc::new(route(Protocol::Udp, value)?)),
+            Kind::TcpRoute => Object::L4Route(Arc::new(L4Route::tcp(resource(value)?))),
+            Kind::UdpRoute => Object::L4Route(Arc::new(L4Route::udp(resource(value)?))),
+            Kind::HttpRoute => Object::L4Route(Arc::new(L4Route::http(resource(value)?))),
             Kind::ReferenceGrant => Object::ReferenceGrant(Arc::new(resource(value)?)),
             Kind::Namespace => Object::Namespace(Arc::new(resource(value)?)),
+            Kind::Secret => {
+                let metadata = serde_json::from_value(value["metadata"].take())?;
+                Object::Secret(Arc::new(Resource { metadata, spec: SecretSpec::of_manifest(&value) }))
+            }
             Kind::Service => Object::Service(Arc::new(resource(value)?)),
             Kind::EndpointSlice => {
                 let metadata = serde_json::from_value(value["metadata"].clone())?;
@@ -134,11 +147,6 @@ impl KindSchema {
             }
         })
     }
-}
-
-fn route(protocol: Protocol, value: Value) -> Result<L4Route, serde_json::Error> {
-    let Resource { metadata, spec } = resource(value)?;
-    Ok(L4Route { protocol, metadata, spec })
 }
 
 /// An absent spec is an empty one: the schema says where that is allowed.
@@ -176,9 +184,10 @@ mod tests {
         let written: usize = SCHEMAS.iter().map(|(_, text)| count(text, "\"rule\":")).sum();
         let transitions: Vec<Kind> =
             SCHEMAS.iter().filter(|(_, text)| text.contains("oldSelf")).map(|(kind, _)| *kind).collect();
-        let evaluated: usize = KINDS.iter().map(|schema| schema.rules.len()).sum();
+        let schemas = Kind::ALL.iter().filter_map(|kind| KindSchema::find(kind.group(), kind.name()));
+        let evaluated: usize = schemas.map(|schema| schema.rules.len()).sum();
         assert_eq!(transitions, [Kind::GatewayClass]);
         assert_eq!(evaluated, written - 1);
-        assert_eq!(evaluated, 28);
+        assert_eq!(evaluated, 50);
     }
 }

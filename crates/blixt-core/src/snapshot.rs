@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::api::{
     BlixtClass, EndpointSlice, Gateway, GatewayClass, Kind, L4Route, ListenerSet, Namespace, Object,
-    ObjectKey, ReferenceGrant, Service,
+    ObjectKey, ReferenceGrant, Secret, Service,
 };
 
 /// The objects of one moment.
@@ -20,12 +20,14 @@ pub struct Snapshot {
     pub gateways: BTreeMap<Arc<ObjectKey>, Arc<Gateway>>,
     /// Every ListenerSet.
     pub listener_sets: BTreeMap<Arc<ObjectKey>, Arc<ListenerSet>>,
-    /// Every TCPRoute and UDPRoute.
+    /// Every TCPRoute, UDPRoute and HTTPRoute.
     pub routes: BTreeMap<Arc<ObjectKey>, Arc<L4Route>>,
     /// Every ReferenceGrant.
     pub reference_grants: BTreeMap<Arc<ObjectKey>, Arc<ReferenceGrant>>,
     /// Every Namespace. One that is missing has no labels, save its name.
     pub namespaces: BTreeMap<Arc<ObjectKey>, Arc<Namespace>>,
+    /// Every Secret: what is wrong with it as a certificate, and nothing of what is in it.
+    pub secrets: BTreeMap<Arc<ObjectKey>, Arc<Secret>>,
     /// Every Service.
     pub services: BTreeMap<Arc<ObjectKey>, Arc<Service>>,
     /// Every EndpointSlice.
@@ -34,8 +36,12 @@ pub struct Snapshot {
     pub broken: BTreeSet<ObjectKey>,
     /// What the machine is called on the network.
     pub machine: Machine,
-    /// The addresses that Gateways were given from pools before, so that they keep them.
+    /// The addresses that Gateways were given from pools before, so that they keep them: in a cluster, what the
+    /// status of each says.
     pub assigned: BTreeMap<ObjectKey, BTreeSet<IpAddr>>,
+    /// Addresses that a Gateway had until lately, so that nobody gets them from a pool: packets to it may be under way.
+    /// How long they rest is the caller's to decide.
+    pub resting: BTreeSet<IpAddr>,
 }
 
 /// Facts about a standalone machine; in a cluster all of it is empty.
@@ -71,6 +77,7 @@ impl Snapshot {
             Object::L4Route(object) => drop(self.routes.insert(key, object)),
             Object::ReferenceGrant(object) => drop(self.reference_grants.insert(key, object)),
             Object::Namespace(object) => drop(self.namespaces.insert(key, object)),
+            Object::Secret(object) => drop(self.secrets.insert(key, object)),
             Object::Service(object) => drop(self.services.insert(key, object)),
             Object::EndpointSlice(object) => drop(self.endpoint_slices.insert(key, object)),
         }
@@ -83,9 +90,10 @@ impl Snapshot {
             Kind::GatewayClass => drop(self.gateway_classes.remove(key)),
             Kind::Gateway => drop(self.gateways.remove(key)),
             Kind::ListenerSet => drop(self.listener_sets.remove(key)),
-            Kind::TcpRoute | Kind::UdpRoute => drop(self.routes.remove(key)),
+            Kind::TcpRoute | Kind::UdpRoute | Kind::HttpRoute => drop(self.routes.remove(key)),
             Kind::ReferenceGrant => drop(self.reference_grants.remove(key)),
             Kind::Namespace => drop(self.namespaces.remove(key)),
+            Kind::Secret => drop(self.secrets.remove(key)),
             Kind::Service => drop(self.services.remove(key)),
             Kind::EndpointSlice => drop(self.endpoint_slices.remove(key)),
         }

@@ -9,15 +9,18 @@
 //! ```
 
 mod address;
+mod address_pool;
 mod address_range;
 mod attachment;
 mod backend;
+mod certificate;
 mod class;
 mod conflict;
 mod endpoint;
 mod frontend;
 mod gateway;
 mod grant;
+mod infrastructure;
 mod listener;
 mod listener_set;
 mod namespaces;
@@ -36,6 +39,7 @@ use crate::config::{Config, Endpoint};
 use crate::snapshot::Snapshot;
 use crate::status::Statuses;
 
+pub use infrastructure::{ServiceAccount, infrastructure};
 pub use touched::{Touched, retranslate};
 
 /// What the data plane did with the frontends it was given. One that is missing here is not there yet.
@@ -125,10 +129,11 @@ impl<'a> Model<'a> {
         let mut gateways = gateway::gateways(snapshot, classes, &mut notes);
         address::assign(snapshot, &mut gateways);
         let sets = listener_set::listener_sets(snapshot, &gateways, &mut notes);
-        let mut listeners = listener::listeners(&gateways, &sets);
+        let mut listeners = listener::listeners(snapshot, &gateways, &sets);
         conflict::mark_conflicts(&mut listeners);
         let claims = conflict::claim_endpoints(snapshot, &gateways, &mut listeners);
         let routes = attachment::attach(snapshot, &gateways, &sets, &mut listeners, &mut notes);
+        listener::choose_servers(&mut listeners);
         let is_frontend = |endpoint: &Endpoint| claims.listeners.contains_key(endpoint);
         let own = endpoint::Own { is_frontend: &is_frontend, addresses: &claims.owned };
         let backends = backend::Resolver::new(snapshot, own, endpoint::Slices::new(snapshot, |_, _| true));

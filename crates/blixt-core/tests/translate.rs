@@ -6,6 +6,7 @@
 //! ```text
 //! # machine: 192.0.2.1 2001:db8::1     its own addresses (these are the default)
 //! # assigned: default/gateway 10.0.0.9  an address from a pool that the Gateway had before
+//! # resting: 10.0.0.8                  an address that a Gateway had until lately
 //! # report: none                       the data plane has not spoken; default: everything works
 //! # report: 10.0.0.9:80/tcp error the map is full
 //! # report: 10.0.0.9:80/tcp warning a process listens here too
@@ -25,7 +26,11 @@ use blixt_core::manifest::{self, Content};
 use blixt_core::snapshot::Snapshot;
 use blixt_core::status::{Condition, ListenerStatus, Status};
 use blixt_core::tables::{BackendSlot, Limits, Tables};
-use blixt_core::translate::{FrontendReport, Report, Touched, Translation, retell, retranslate, translate};
+use blixt_core::translate::{
+    FrontendReport, Report, ServiceAccount, Touched, Translation, infrastructure, retell, retranslate,
+    translate,
+};
+use smol_str::SmolStr;
 
 const MACHINE: &str = "192.0.2.1 2001:db8::1";
 
@@ -179,7 +184,7 @@ fn two_tcp_listeners_on_one_port_are_both_conflicted() {
     let Status::Gateway(status) = &translation.statuses[&key] else { panic!("a Gateway has another status") };
     for listener in &status.listeners {
         let lines: Vec<String> = listener.conditions.iter().map(line).collect();
-        assert!(lines[0].starts_with("Accepted=False/PortUnavailable (3)"), "{lines:?}");
+        assert!(lines[0].starts_with("Accepted=False/ProtocolConflict (3)"), "{lines:?}");
         assert!(lines[1].starts_with("Conflicted=True/ProtocolConflict (3)"), "{lines:?}");
     }
     assert!(line(&status.conditions[0]).starts_with("Accepted=False/ListenersNotValid (3)"));
@@ -199,6 +204,106 @@ fn statuses_are_serialised_as_the_api_has_them() {
         serde_json::json!({ "type": "Accepted", "status": "True", "reason": "Accepted",
             "message": "every listener is valid", "observedGeneration": 3 })
     );
+}
+
+/// The suite runs the tests of these features, and no others.
+#[test]
+fn a_class_names_the_features_that_it_has() {
+    let features = |l7_listeners: &str| -> Vec<String> {
+        let text = format!(
+            "---\napiVersion: gateway.networking.k8s.io/v1\nkind: GatewayClass\nmetadata: {{ name: blixt }}\n\
+             spec:\n  controllerName: gateway.networking.k8s.io/blixt\n  \
+             parametersRef: {{ group: blixt.dev, kind: BlixtClass, name: settings }}\n\
+             ---\napiVersion: blixt.dev/v1alpha1\nkind: BlixtClass\nmetadata: {{ name: settings }}\n\
+             spec: {{ l7Listeners: {l7_listeners} }}\n"
+        );
+        let translation = translated(&text).0;
+        let Some(Status::GatewayClass(status)) = translation.statuses.into_values().next() else {
+            panic!("a GatewayClass has another status")
+        };
+        status.supported_features.into_iter().map(|feature| feature.name.into_owned()).collect()
+    };
+    let mut expected = vec![
+        "Gateway",
+        "GatewayAddressEmpty",
+        "GatewayInfrastructurePropagation",
+        "GatewayPort8080",
+        "GatewayStaticAddresses",
+        "ListenerSet",
+        "ReferenceGrant",
+        "TCPRoute",
+        "UDPRoute",
+    ];
+    assert_eq!(features("Passthrough"), expected);
+    expected.retain(|name| *name != "GatewayPort8080");
+    assert_eq!(features("Refuse"), expected);
+}
+
+/// "The labels that SHOULD be applied to any resources created in response to this Gateway."
+#[test]
+fn each_gateway_has_a_service_account_with_its_labels_and_annotations() {
+    let text = "---
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: { name: blixt }
+spec: { controllerName: gateway.networking.k8s.io/blixt }
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: { name: web, uid: 5e1f }
+spec:
+  gatewayClassName: blixt
+  infrastructure:
+    labels: { team: shop, gateway.networking.k8s.io/gateway-name: another }
+    annotations: { example.com/cost: low }
+  listeners: [{ name: web, protocol: TCP, port: 80 }]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: { name: plain, namespace: other }
+spec:
+  gatewayClassName: blixt
+  listeners: [{ name: web, protocol: TCP, port: 80 }]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: { name: refused }
+spec:
+  gatewayClassName: blixt
+  infrastructure: { parametersRef: { group: example.com, kind: Settings, name: any } }
+  listeners: [{ name: web, protocol: TCP, port: 80 }]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: { name: not-ours }
+spec:
+  gatewayClassName: another
+  listeners: [{ name: web, protocol: TCP, port: 80 }]
+";
+    let (snapshot, _) = snapshot(text);
+    let map = |pairs: &[(&str, &str)]| -> BTreeMap<SmolStr, SmolStr> {
+        pairs.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect()
+    };
+    let account = |namespace: &str, gateway: &str, uid: &str, labels, annotations| ServiceAccount {
+        name: format!("{gateway}-blixt"),
+        namespace: namespace.into(),
+        labels,
+        annotations,
+        gateway: ObjectKey { kind: Kind::Gateway, namespace: namespace.into(), name: gateway.into() },
+        gateway_uid: uid.into(),
+    };
+    let name = "gateway.networking.k8s.io/gateway-name";
+    let expected = [
+        account(
+            "default",
+            "web",
+            "5e1f",
+            map(&[(name, "web"), ("team", "shop")]),
+            map(&[("example.com/cost", "low")]),
+        ),
+        account("other", "plain", "", map(&[(name, "plain")]), map(&[])),
+    ];
+    assert_eq!(infrastructure(&snapshot), expected);
 }
 
 fn golden(text: &str) -> serde_json::Value {
@@ -229,6 +334,7 @@ fn snapshot(text: &str) -> (Snapshot, Vec<String>) {
     let machine = facts(text, "machine").next().unwrap_or(MACHINE);
     snapshot.machine.default_addresses = addresses(machine);
     snapshot.machine.addresses = addresses(machine).into_iter().collect();
+    snapshot.resting = facts(text, "resting").flat_map(addresses).collect();
     for assigned in facts(text, "assigned") {
         let (gateway, address) = assigned.split_once(' ').expect("a Gateway and an address");
         let (namespace, name) = gateway.split_once('/').expect("a namespace and a name");

@@ -13,13 +13,23 @@ const BUNDLE: &str = "v1.6.1";
 const BUNDLE_ANNOTATION: &str = "/metadata/annotations/gateway.networking.k8s.io~1bundle-version";
 
 /// The CRDs that Blixt reads, and what the Rust type of their `spec` is called.
-const CRDS: [(&str, &str); 6] = [
+const CRDS: [(&str, &str); 7] = [
     ("gatewayclasses", "GatewayClassSpec"),
     ("gateways", "GatewaySpec"),
     ("listenersets", "ListenerSetSpec"),
     ("tcproutes", "L4RouteSpec"),
     ("udproutes", "L4RouteSpec"),
     ("referencegrants", "ReferenceGrantSpec"),
+    ("httproutes", "HttpRouteSpec"),
+];
+
+/// Fields of HTTPRoutes that Blixt cannot honour, whatever is in them: only whether they are set is looked at.
+const OPAQUE: [&[&str]; 5] = [
+    &["rules", "filters"],
+    &["rules", "timeouts"],
+    &["rules", "backendRefs", "filters"],
+    &["rules", "matches", "headers"],
+    &["rules", "matches", "queryParams"],
 ];
 
 const API: &str = "crates/blixt-core/src/api";
@@ -36,9 +46,12 @@ pub fn run(root: &Path, crds: &Path) -> Result<()> {
                 path.display()
             )
         })?;
-        let crd: Value =
+        let mut crd: Value =
             serde_saphyr::from_str(&text).with_context(|| format!("{} is not YAML", path.display()))?;
         check_release(&crd, &path)?;
+        if plural == "httproutes" {
+            make_opaque(&mut crd);
+        }
         let schema = schema_of(&crd).with_context(|| format!("{} has no served schema", path.display()))?;
         types.add_root(spec_type, &schema["schema"]["properties"]["spec"])?;
         let kind = schema["kind"].as_str().unwrap_or_default().to_lowercase();
@@ -56,6 +69,23 @@ fn check_release(crd: &Value, path: &Path) -> Result<()> {
         bail!("{} is of release {release}: give the CRDs of {BUNDLE}", path.display());
     }
     Ok(())
+}
+
+fn make_opaque(crd: &mut Value) {
+    for version in crd["spec"]["versions"].as_array_mut().into_iter().flatten() {
+        for path in OPAQUE {
+            let mut field = &mut version["schema"]["openAPIV3Schema"]["properties"]["spec"];
+            for name in path {
+                let of = if field["items"].is_object() { &mut field["items"] } else { field };
+                field = &mut of["properties"][name];
+            }
+            let anything = json!({ "x-kubernetes-preserve-unknown-fields": true });
+            *field = match field["type"].as_str() {
+                Some("array") => json!({ "type": "array", "items": anything }),
+                _ => json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true }),
+            };
+        }
+    }
 }
 
 /// What validation needs of a CRD: descriptions and status left out, one schema for all served versions.
@@ -118,7 +148,7 @@ fn rust_source(types: &Types) -> String {
          //! documented in the Gateway API reference. A field with a default is always there: defaults are filled\n\
          //! in before an object becomes one of these types.\n\n\
          #![expect(missing_docs, reason = \"upstream's descriptions are left out on purpose\")]\n\n\
-         use std::collections::BTreeMap;\n\nuse serde::{{Deserialize, Serialize}};\nuse smol_str::SmolStr;\n\n{types}"
+         use std::collections::BTreeMap;\n\nuse serde::{{Deserialize, Serialize}};\nuse serde_json::Value;\nuse smol_str::SmolStr;\n\n{types}"
     )
 }
 
@@ -144,6 +174,12 @@ fn blixt_class() -> Value {
                 "singular": "blixtclass" },
             "versions": [{
                 "name": "v1alpha1", "served": true, "storage": true,
+                "additionalPrinterColumns": [
+                    { "name": "L7 listeners", "type": "string", "jsonPath": ".spec.l7Listeners" },
+                    { "name": "Forwarding", "type": "string", "jsonPath": ".spec.forwarding" },
+                    { "name": "Pools", "type": "string", "jsonPath": ".spec.addressPools[*].name" },
+                    { "name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp" },
+                ],
                 "schema": { "openAPIV3Schema": {
                     "type": "object",
                     "description": "Settings of Blixt, named by the parametersRef of a GatewayClass.",

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use serde_json::Value;
 
 /// Names for shapes whose property alone would not say enough, by `parent property.property`.
-const NAMES: [(&str, &str); 19] = [
+const NAMES: [(&str, &str); 23] = [
     ("spec.parametersRef", "ObjectReference"),
     ("spec.allowedListeners", "AllowedListeners"),
     ("infrastructure.parametersRef", "LocalObjectReference"),
@@ -27,6 +27,10 @@ const NAMES: [(&str, &str); 19] = [
     ("spec.to", "ReferenceGrantTo"),
     ("tls.frontend", "FrontendTls"),
     ("listeners.tls", "ListenerTls"),
+    ("httpRoute.rules", "HttpRouteRule"),
+    ("rules.matches", "HttpRouteMatch"),
+    ("matches.path", "HttpPathMatch"),
+    ("path.HttpPathMatchType", "HttpPathMatchType"),
 ];
 
 /// Every type so far, in the order of their first use.
@@ -49,7 +53,8 @@ impl Types {
             }
             None => {}
         }
-        self.add_struct(name.to_owned(), "spec", schema, shape)
+        let property = if name == "HttpRouteSpec" { "httpRoute" } else { "spec" };
+        self.add_struct(name.to_owned(), property, schema, shape)
     }
 
     fn add_struct(&mut self, name: String, property: &str, schema: &Value, shape: String) -> Result<()> {
@@ -92,6 +97,7 @@ impl Types {
 
     fn type_of(&mut self, parent: &str, property: &str, field: &str, schema: &Value) -> Result<String> {
         Ok(match schema["type"].as_str() {
+            _ if schema["x-kubernetes-preserve-unknown-fields"] == true => "Value".into(),
             Some("string") if schema["enum"].is_array() => self.enum_of(parent, property, field, schema)?,
             Some("string") => "SmolStr".into(),
             Some("boolean") => "bool".into(),

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Selector;
 use crate::config::Forwarding;
 
 /// The `spec` of a BlixtClass.
@@ -15,9 +16,17 @@ pub struct BlixtClassSpec {
     #[serde(default)]
     #[cfg_attr(feature = "schemars", schemars(with = "ForwardingSchema"))]
     pub forwarding: Forwarding,
-    /// Addresses that are given to Gateways which ask for none. Empty: they get the machine's own.
+    /// Addresses for Gateways, in the order in which they are used up. Where there are any, a Gateway can have no
+    /// other address. Empty: Gateways may name any address, and on a standalone machine those that name none
+    /// get the machine's own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[cfg_attr(feature = "schemars", schemars(length(max = 64)))]
+    #[cfg_attr(
+        feature = "schemars",
+        schemars(
+            length(max = 64),
+            extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+        )
+    )]
     pub address_pools: Vec<AddressPool>,
     /// What becomes of HTTP and HTTPS listeners.
     #[serde(default)]
@@ -25,8 +34,16 @@ pub struct BlixtClassSpec {
 }
 
 /// A range of addresses to give away.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
+#[cfg_attr(
+    feature = "schemars",
+    schemars(extend("x-kubernetes-validations" = [{
+        "rule": "self.addresses.all(a, !a.contains('-') || a.split('-')[0].contains(':') == a.split('-')[1].contains(':'))",
+        "message": "both ends of a range must be of one address family",
+    }]))
+)]
+#[serde(rename_all = "camelCase")]
 pub struct AddressPool {
     /// Its name, for messages.
     #[cfg_attr(feature = "schemars", schemars(length(min = 1, max = 63)))]
@@ -35,6 +52,22 @@ pub struct AddressPool {
     /// IPv4 prefix the first and the last address are left out, of an IPv6 prefix the first.
     #[cfg_attr(feature = "schemars", schemars(length(min = 1, max = 64), inner(length(min = 2, max = 128))))]
     pub addresses: Vec<String>,
+    /// Whether Gateways that ask for no address of their own get one from here. With false, the pool is for those
+    /// that name an address in spec.addresses.
+    #[serde(default = "yes")]
+    pub auto_assign: bool,
+    /// Namespaces of the Gateways that may have its addresses. Empty: every namespace.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schemars", schemars(length(max = 64), inner(length(min = 1, max = 63))))]
+    pub namespaces: Vec<String>,
+    /// Labels of the Gateways that may have its addresses. Absent: every Gateway of these namespaces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schemars", schemars(with = "SelectorSchema"))]
+    pub gateway_selector: Option<Selector>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// What becomes of HTTP and HTTPS listeners.
@@ -44,7 +77,8 @@ pub enum L7Listeners {
     /// They are refused: Blixt balances at layer 4.
     #[default]
     Refuse,
-    /// They are balanced as opaque TCP.
+    /// They are balanced as opaque TCP: hostnames and paths are not looked at, TLS is not terminated. The oldest
+    /// HTTPRoute that matches everything serves all of them that share a port.
     Passthrough,
 }
 
@@ -55,4 +89,49 @@ pub enum L7Listeners {
 enum ForwardingSchema {
     Nat,
     Transparent,
+}
+
+/// [`Selector`] as the CRD shows it: the type itself is generated from the Gateway API.
+#[cfg(feature = "schemars")]
+#[derive(schemars::JsonSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "!has(self.matchExpressions) || self.matchExpressions.all(e, (e.operator in ['In', 'NotIn']) == (has(e.values) && size(e.values) > 0))",
+    "message": "In and NotIn need values, Exists and DoesNotExist take none",
+}]))]
+struct SelectorSchema {
+    /// Labels that must have these values.
+    #[serde(default)]
+    #[schemars(extend("maxProperties" = 32))]
+    match_labels: std::collections::BTreeMap<String, String>,
+    /// Requirements that must all hold.
+    #[serde(default)]
+    #[schemars(length(max = 32))]
+    match_expressions: Vec<MatchExpressionSchema>,
+}
+
+#[cfg(feature = "schemars")]
+#[derive(schemars::JsonSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
+struct MatchExpressionSchema {
+    /// A label.
+    #[schemars(length(min = 1, max = 317))]
+    key: String,
+    /// How the label is compared.
+    operator: OperatorSchema,
+    /// The values that In and NotIn compare with.
+    #[serde(default)]
+    #[schemars(length(max = 64), inner(length(max = 63)))]
+    values: Vec<String>,
+}
+
+#[cfg(feature = "schemars")]
+#[derive(schemars::JsonSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
+enum OperatorSchema {
+    In,
+    NotIn,
+    Exists,
+    DoesNotExist,
 }

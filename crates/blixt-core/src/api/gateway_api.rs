@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use smol_str::SmolStr;
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
@@ -271,4 +272,77 @@ pub struct ReferenceGrantTo {
     pub kind: SmolStr,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<SmolStr>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct HttpRouteSpec {
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+    pub hostnames: Box<[SmolStr]>,
+    #[serde(rename = "parentRefs", default, skip_serializing_if = "<[_]>::is_empty")]
+    pub parent_refs: Box<[ParentReference]>,
+    pub rules: Box<[HttpRouteRule]>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct HttpRouteRule {
+    #[serde(rename = "backendRefs", default, skip_serializing_if = "<[_]>::is_empty")]
+    pub backend_refs: Box<[HttpRouteRuleBackendRef]>,
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+    pub filters: Box<[Value]>,
+    pub matches: Box<[HttpRouteMatch]>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<SmolStr>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeouts: Option<Value>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct HttpRouteRuleBackendRef {
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+    pub filters: Box<[Value]>,
+    pub group: SmolStr,
+    pub kind: SmolStr,
+    pub name: SmolStr,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<SmolStr>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    pub weight: u32,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct HttpRouteMatch {
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+    pub headers: Box<[Value]>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<HttpRouteMatchMethod>,
+    pub path: HttpPathMatch,
+    #[serde(rename = "queryParams", default, skip_serializing_if = "<[_]>::is_empty")]
+    pub query_params: Box<[Value]>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub enum HttpRouteMatchMethod {
+    GET,
+    HEAD,
+    POST,
+    PUT,
+    DELETE,
+    CONNECT,
+    OPTIONS,
+    TRACE,
+    PATCH,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct HttpPathMatch {
+    pub r#type: HttpPathMatchType,
+    pub value: SmolStr,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub enum HttpPathMatchType {
+    Exact,
+    PathPrefix,
+    RegularExpression,
 }

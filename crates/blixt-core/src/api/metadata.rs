@@ -1,11 +1,15 @@
 //! What every object has: its kind, its name, and when and how often its spec changed.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use smol_str::SmolStr;
 
 use super::Labels;
+
+/// How the names of our annotations begin.
+const OWN_PREFIX: &str = "blixt.dev/";
 
 /// A kind of object that Blixt reads.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -25,9 +29,14 @@ pub enum Kind {
     #[serde(rename = "UDPRoute")]
     UdpRoute,
     /// `gateway.networking.k8s.io`.
+    #[serde(rename = "HTTPRoute")]
+    HttpRoute,
+    /// `gateway.networking.k8s.io`.
     ReferenceGrant,
     /// The core group, cluster-scoped.
     Namespace,
+    /// The core group.
+    Secret,
     /// The core group.
     Service,
     /// `discovery.k8s.io`.
@@ -57,6 +66,12 @@ pub struct Metadata {
     /// Its labels.
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
+    /// Its annotations of `blixt.dev`; those of others are not kept.
+    #[serde(default, deserialize_with = "own_annotations", skip_serializing_if = "Labels::is_empty")]
+    pub annotations: Labels,
+    /// What tells it from another object that had its name before; empty outside a cluster.
+    #[serde(default, skip_serializing_if = "SmolStr::is_empty")]
+    pub uid: SmolStr,
     /// How often its spec changed, from 1; 0 where nobody counts.
     #[serde(default)]
     pub generation: i64,
@@ -76,15 +91,17 @@ pub struct Resource<S> {
 
 impl Kind {
     /// Every kind, in the order in which people read them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::BlixtClass,
         Self::GatewayClass,
         Self::Gateway,
         Self::ListenerSet,
         Self::TcpRoute,
         Self::UdpRoute,
+        Self::HttpRoute,
         Self::ReferenceGrant,
         Self::Namespace,
+        Self::Secret,
         Self::Service,
         Self::EndpointSlice,
     ];
@@ -98,8 +115,10 @@ impl Kind {
             Self::ListenerSet => "ListenerSet",
             Self::TcpRoute => "TCPRoute",
             Self::UdpRoute => "UDPRoute",
+            Self::HttpRoute => "HTTPRoute",
             Self::ReferenceGrant => "ReferenceGrant",
             Self::Namespace => "Namespace",
+            Self::Secret => "Secret",
             Self::Service => "Service",
             Self::EndpointSlice => "EndpointSlice",
         }
@@ -109,7 +128,7 @@ impl Kind {
     pub const fn group(self) -> &'static str {
         match self {
             Self::BlixtClass => "blixt.dev",
-            Self::Namespace | Self::Service => "",
+            Self::Namespace | Self::Secret | Self::Service => "",
             Self::EndpointSlice => "discovery.k8s.io",
             _ => "gateway.networking.k8s.io",
         }
@@ -136,6 +155,13 @@ impl Metadata {
             format!("{}/{}", self.namespace, self.name)
         }
     }
+}
+
+fn own_annotations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Labels, D::Error> {
+    let mut annotations =
+        Option::<BTreeMap<SmolStr, SmolStr>>::deserialize(deserializer)?.unwrap_or_default();
+    annotations.retain(|name, _| name.starts_with(OWN_PREFIX));
+    Ok(annotations.into())
 }
 
 impl fmt::Display for Kind {

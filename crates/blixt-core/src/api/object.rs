@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use super::{
-    BlixtClassSpec, EndpointSliceSpec, GatewayClassSpec, GatewaySpec, Kind, L4RouteSpec, ListenerSetSpec,
-    Metadata, NamespaceSpec, ObjectKey, ReferenceGrantSpec, Resource, ServiceSpec,
+    BlixtClassSpec, EndpointSliceSpec, GatewayClassSpec, GatewaySpec, Kind, L4Route, ListenerSetSpec,
+    Metadata, NamespaceSpec, ObjectKey, ReferenceGrantSpec, Resource, SecretSpec, ServiceSpec,
 };
-use crate::config::Protocol;
 
 /// A BlixtClass.
 pub type BlixtClass = Resource<BlixtClassSpec>;
@@ -20,21 +19,12 @@ pub type ListenerSet = Resource<ListenerSetSpec>;
 pub type ReferenceGrant = Resource<ReferenceGrantSpec>;
 /// A Namespace.
 pub type Namespace = Resource<NamespaceSpec>;
+/// A Secret.
+pub type Secret = Resource<SecretSpec>;
 /// A Service.
 pub type Service = Resource<ServiceSpec>;
 /// An EndpointSlice.
 pub type EndpointSlice = Resource<EndpointSliceSpec>;
-
-/// A TCPRoute or a UDPRoute: they differ in nothing but the protocol.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct L4Route {
-    /// Which of the two.
-    pub protocol: Protocol,
-    /// Who it is.
-    pub metadata: Metadata,
-    /// What its author wants.
-    pub spec: L4RouteSpec,
-}
 
 /// An object of any kind that Blixt reads. Clones share it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -47,26 +37,18 @@ pub enum Object {
     Gateway(Arc<Gateway>),
     /// A ListenerSet.
     ListenerSet(Arc<ListenerSet>),
-    /// A TCPRoute or a UDPRoute.
+    /// A TCPRoute, a UDPRoute or an HTTPRoute.
     L4Route(Arc<L4Route>),
     /// A ReferenceGrant.
     ReferenceGrant(Arc<ReferenceGrant>),
     /// A Namespace.
     Namespace(Arc<Namespace>),
+    /// A Secret.
+    Secret(Arc<Secret>),
     /// A Service.
     Service(Arc<Service>),
     /// An EndpointSlice.
     EndpointSlice(Arc<EndpointSlice>),
-}
-
-impl L4Route {
-    /// TCPRoute or UDPRoute.
-    pub fn kind(&self) -> Kind {
-        match self.protocol {
-            Protocol::Tcp => Kind::TcpRoute,
-            Protocol::Udp => Kind::UdpRoute,
-        }
-    }
 }
 
 impl Object {
@@ -77,9 +59,10 @@ impl Object {
             Self::GatewayClass(_) => Kind::GatewayClass,
             Self::Gateway(_) => Kind::Gateway,
             Self::ListenerSet(_) => Kind::ListenerSet,
-            Self::L4Route(route) => route.kind(),
+            Self::L4Route(route) => route.kind,
             Self::ReferenceGrant(_) => Kind::ReferenceGrant,
             Self::Namespace(_) => Kind::Namespace,
+            Self::Secret(_) => Kind::Secret,
             Self::Service(_) => Kind::Service,
             Self::EndpointSlice(_) => Kind::EndpointSlice,
         }
@@ -101,6 +84,7 @@ impl Object {
             Self::L4Route(object) => &object.metadata,
             Self::ReferenceGrant(object) => &object.metadata,
             Self::Namespace(object) => &object.metadata,
+            Self::Secret(object) => &object.metadata,
             Self::Service(object) => &object.metadata,
             Self::EndpointSlice(object) => &object.metadata,
         }
@@ -116,6 +100,7 @@ impl Object {
             Self::L4Route(object) => &mut Arc::make_mut(object).metadata,
             Self::ReferenceGrant(object) => &mut Arc::make_mut(object).metadata,
             Self::Namespace(object) => &mut Arc::make_mut(object).metadata,
+            Self::Secret(object) => &mut Arc::make_mut(object).metadata,
             Self::Service(object) => &mut Arc::make_mut(object).metadata,
             Self::EndpointSlice(object) => &mut Arc::make_mut(object).metadata,
         }
@@ -128,9 +113,10 @@ impl Object {
             (Self::GatewayClass(a), Self::GatewayClass(b)) => a.spec == b.spec,
             (Self::Gateway(a), Self::Gateway(b)) => a.spec == b.spec,
             (Self::ListenerSet(a), Self::ListenerSet(b)) => a.spec == b.spec,
-            (Self::L4Route(a), Self::L4Route(b)) => a.protocol == b.protocol && a.spec == b.spec,
+            (Self::L4Route(a), Self::L4Route(b)) => a.same_spec(b),
             (Self::ReferenceGrant(a), Self::ReferenceGrant(b)) => a.spec == b.spec,
             (Self::Namespace(a), Self::Namespace(b)) => a.spec == b.spec,
+            (Self::Secret(a), Self::Secret(b)) => a.spec == b.spec,
             (Self::Service(a), Self::Service(b)) => a.spec == b.spec,
             (Self::EndpointSlice(a), Self::EndpointSlice(b)) => a.spec == b.spec,
             _ => false,
@@ -138,8 +124,9 @@ impl Object {
     }
 
     /// Whether it makes no difference which of the two is there: labels count, since slices find their Service and
-    /// selectors find namespaces by them.
+    /// selectors find namespaces by them, and so do our annotations.
     pub fn same_meaning(&self, other: &Self) -> bool {
-        self.same_spec(other) && self.metadata().labels == other.metadata().labels
+        let (a, b) = (self.metadata(), other.metadata());
+        self.same_spec(other) && a.labels == b.labels && a.annotations == b.annotations && a.uid == b.uid
     }
 }

@@ -21,6 +21,14 @@ impl Failure {
         Self { pointer: pointer.into(), message: message.into(), next: next.into() }
     }
 
+    /// The same without what was found in the field, for objects whose values nobody may see.
+    pub fn without_value(self) -> Self {
+        if self.pointer.is_empty() || self.message.starts_with("unknown field") {
+            return self;
+        }
+        Self { message: "it is not of the kind that belongs there".into(), ..self }
+    }
+
     /// What a schema found, in our words; several unknown fields are several failures.
     pub fn of(error: &ValidationError<'_>) -> Vec<Self> {
         let pointer = error.instance_path().as_str().to_owned();

@@ -1,18 +1,22 @@
 //! Which addresses each Gateway serves on.
 //!
 //! Static ones as they are asked for; else from the class's pools, one of each family that the pools have; else the
-//! machine's own. A Gateway keeps what it was given before; a new one starts to look at a place that
-//! follows from its name, so that Gateways which come and go do not move the others.
+//! machine's own. A Gateway keeps what it was given before, whoever asks for it later; a new one starts to look at a
+//! place that follows from its name, so that Gateways which come and go do not move the others.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::address_pool::AddressPool;
 use super::address_range::AddressRange;
 use super::gateway::GatewayState;
 use super::refusal::Refusal;
-use crate::api::GatewayAddress;
+use crate::api::{Gateway, GatewayAddress, ObjectKey};
 use crate::snapshot::Snapshot;
 use crate::tables::Family;
+
+/// The annotation by which Gateways of one namespace share their addresses: all that give it the same value.
+const SHARE: &str = "blixt.dev/share-address";
 
 /// Blocks of addresses that no packet between machines can have, both ends included.
 const UNUSABLE: [(IpAddr, IpAddr, &str); 10] = [
@@ -37,18 +41,24 @@ const fn v6(number: u128) -> IpAddr {
 }
 
 /// Gives every accepted Gateway its addresses.
-pub fn assign(snapshot: &Snapshot, gateways: &mut [GatewayState<'_>]) {
-    let mut taken = snapshot.machine.addresses.clone();
-    for state in gateways.iter_mut().filter(|state| state.refusal.is_none()) {
-        static_addresses(state);
-        taken.extend(&state.addresses);
+pub fn assign<'a>(snapshot: &'a Snapshot, gateways: &mut [GatewayState<'a>]) {
+    let mut giver = Giver {
+        snapshot,
+        taken: snapshot.machine.addresses.union(&snapshot.resting).copied().collect(),
+        given: BTreeMap::new(),
+        shared: BTreeMap::new(),
+    };
+    let accepted = |state: &&mut GatewayState<'_>| state.refusal.is_none();
+    // What a Gateway has it keeps, before anybody else is asked.
+    for state in gateways.iter_mut().filter(accepted) {
+        giver.named(state, true);
+        giver.keep(state);
     }
-    let wanting: Vec<usize> = (0..gateways.len()).filter(|index| wants_any(&gateways[*index])).collect();
-    for index in &wanting {
-        keep_assigned(snapshot, &mut gateways[*index], &mut taken);
+    for state in gateways.iter_mut().filter(accepted) {
+        giver.named(state, false);
     }
-    for index in &wanting {
-        assign_any(snapshot, &mut gateways[*index], &mut taken);
+    for state in gateways.iter_mut().filter(accepted) {
+        giver.any(state);
     }
     for state in gateways {
         state.addresses.sort();
@@ -56,29 +66,172 @@ pub fn assign(snapshot: &Snapshot, gateways: &mut [GatewayState<'_>]) {
     }
 }
 
-/// `GatewaySpec.addresses`: the ones with a value. What cannot be used is `AddressNotUsable`, the rest serves.
-fn static_addresses(state: &mut GatewayState<'_>) {
-    for (index, address) in state.gateway.spec.addresses.iter().enumerate() {
-        let Some(value) = address.value.as_deref().filter(|value| !value.is_empty()) else { continue };
-        match value.parse().map_err(|_| "is no IP address").and_then(usable) {
-            Ok(address) => state.addresses.push(address),
-            Err(fault) => {
-                state.address_refusal = Some(Refusal::new(
-                    "AddressNotUsable",
-                    format!(
-                        "spec.addresses[{index}]: {value} {fault}: give an address that clients can reach"
-                    ),
-                ));
+/// Who has what.
+struct Giver<'a> {
+    snapshot: &'a Snapshot,
+    /// What a pool may not give: held by a Gateway, the machine's own, or resting.
+    taken: BTreeSet<IpAddr>,
+    /// Who was given an address by a pool.
+    given: BTreeMap<IpAddr, &'a ObjectKey>,
+    /// What the Gateways that share have.
+    shared: BTreeMap<Group<'a>, BTreeSet<IpAddr>>,
+}
+
+/// Class, namespace and the value of [`SHARE`].
+type Group<'a> = (&'a str, &'a str, &'a str);
+
+fn group(gateway: &Gateway) -> Option<Group<'_>> {
+    let name = gateway.metadata.annotations.get(SHARE)?;
+    Some((&gateway.spec.gateway_class_name, &gateway.metadata.namespace, name))
+}
+
+impl<'a> Giver<'a> {
+    /// `GatewaySpec.addresses`, the ones with a value: those that the Gateway had before, or the others. What cannot be
+    /// used is `AddressNotUsable`, the rest serves.
+    fn named(&mut self, state: &mut GatewayState<'a>, had: bool) {
+        for (index, asked) in state.gateway.spec.addresses.iter().enumerate() {
+            let Some(value) = asked.value.as_deref().filter(|value| !value.is_empty()) else { continue };
+            let address = value.parse().ok();
+            if address.is_some_and(|address| self.had(state, address)) != had {
+                continue;
+            }
+            let fault = match address {
+                None => Some("is no IP address: give an IPv4 or IPv6 address".to_owned()),
+                Some(address) => self.fault(state, address),
+            };
+            match (address, fault) {
+                (Some(address), None) => self.hold(state, address),
+                (_, fault) => {
+                    let message = format!("spec.addresses[{index}]: {value} {}", fault.unwrap_or_default());
+                    state.address_refusal = Some(Refusal::new("AddressNotUsable", message));
+                }
             }
         }
     }
-}
 
-/// An address that clients elsewhere can send to.
-fn usable(address: IpAddr) -> Result<IpAddr, &'static str> {
-    match unusable(address) {
-        Some(fault) => Err(fault),
-        None => Ok(address),
+    fn had(&self, state: &GatewayState<'_>, address: IpAddr) -> bool {
+        self.snapshot.assigned.get(state.key).is_some_and(|had| had.contains(&address))
+    }
+
+    /// Why a Gateway cannot have the address that it names.
+    fn fault(&self, state: &GatewayState<'a>, address: IpAddr) -> Option<String> {
+        if let Some(fault) = unusable(address) {
+            return Some(format!("{fault}: give an address that clients can reach"));
+        }
+        let pools = pools(state);
+        let of_machine = self.snapshot.machine.addresses.contains(&address);
+        let mut around = pools.iter().filter(|pool| pool.contains(address)).peekable();
+        if around.peek().is_none() && !pools.is_empty() && !of_machine {
+            return Some("is in no address pool of the class: name one that is, or add it to a pool".into());
+        }
+        let first = around.peek().map(|pool| pool.name.clone()).unwrap_or_default();
+        if !pools.is_empty() && !of_machine && !around.any(|pool| pool.admits(state.gateway)) {
+            return Some(format!(
+                "is of address pool {first}, which is not for this Gateway: name another, or change the pool's \
+                 namespaces and gatewaySelector"
+            ));
+        }
+        let holder = self.given.get(&address)?;
+        let shares = group(state.gateway)
+            .and_then(|group| self.shared.get(&group))
+            .is_some_and(|shared| shared.contains(&address));
+        (!shares).then(|| {
+            format!("was given to {holder}: name another, or let both share it by the annotation {SHARE}")
+        })
+    }
+
+    /// A Gateway that names no address keeps the ones that it was given, or has those that it shares.
+    fn keep(&mut self, state: &mut GatewayState<'a>) {
+        if !wants_any(state) {
+            return;
+        }
+        self.share(state);
+        for address in self.snapshot.assigned.get(state.key).into_iter().flatten() {
+            let held = self.given.contains_key(address) || self.snapshot.machine.addresses.contains(address);
+            if may_get(state, *address) && !has_family(state, (*address).into()) && !held {
+                self.give(state, *address);
+            }
+        }
+    }
+
+    /// What others that share with a Gateway have, of each family that it lacks.
+    fn share(&mut self, state: &mut GatewayState<'a>) {
+        let shared =
+            group(state.gateway).and_then(|group| self.shared.get(&group)).cloned().unwrap_or_default();
+        for address in shared {
+            if may_get(state, address) && !has_family(state, address.into()) {
+                state.addresses.push(address);
+            }
+        }
+    }
+
+    fn give(&mut self, state: &mut GatewayState<'a>, address: IpAddr) {
+        self.given.insert(address, state.key);
+        self.hold(state, address);
+    }
+
+    fn hold(&mut self, state: &mut GatewayState<'a>, address: IpAddr) {
+        self.taken.insert(address);
+        state.addresses.push(address);
+        if let Some(group) = group(state.gateway) {
+            self.shared.entry(group).or_default().insert(address);
+        }
+    }
+
+    /// `GatewayReasonAddressNotAssigned`: pools are exhausted, or there is nothing to assign from.
+    fn any(&mut self, state: &mut GatewayState<'a>) {
+        if !wants_any(state) {
+            return;
+        }
+        let not_assigned = |message: String| Some(Refusal::new("AddressNotAssigned", message));
+        if pools(state).is_empty() {
+            state.addresses.extend(&self.snapshot.machine.default_addresses);
+            if state.addresses.is_empty() {
+                state.address_refusal = not_assigned(
+                    "the class has no address pool, and there is no machine whose address could serve: set \
+                     spec.addresses, or name a BlixtClass with addressPools in the class"
+                        .into(),
+                );
+            }
+            return;
+        }
+        self.share(state);
+        let pools: Vec<&AddressPool> = own_pools(state).collect();
+        if pools.is_empty() && state.addresses.is_empty() {
+            state.address_refusal = not_assigned(
+                "no address pool of the class gives addresses to this Gateway: set spec.addresses, or change the \
+                 namespaces, gatewaySelector or autoAssign of a pool"
+                    .into(),
+            );
+        }
+        for family in [Family::V4, Family::V6] {
+            let of_family = |pool: &&AddressPool| -> Vec<AddressRange> {
+                pool.ranges.iter().filter(|range| range.family() == family).copied().collect()
+            };
+            let pools: Vec<Vec<AddressRange>> =
+                pools.iter().map(of_family).filter(|ranges| !ranges.is_empty()).collect();
+            if pools.is_empty() || has_family(state, family) {
+                continue;
+            }
+            let name = state.key.to_string();
+            match pools.iter().find_map(|ranges| free_address(ranges, &name, &self.taken)) {
+                Some(address) => self.give(state, address),
+                None => state.address_refusal = not_assigned(self.exhausted(family, pools.concat())),
+            }
+        }
+    }
+
+    fn exhausted(&self, family: Family, ranges: Vec<AddressRange>) -> String {
+        let name = if family == Family::V4 { "IPv4" } else { "IPv6" };
+        let in_pools = |address: &&IpAddr| ranges.iter().any(|range| range.contains(**address));
+        let resting = match self.snapshot.resting.iter().filter(in_pools).count() {
+            0 => String::new(),
+            count => format!(", {count} of their addresses rest since their last Gateway went"),
+        };
+        format!(
+            "the {name} address pools of the class are exhausted{resting}: add addresses to its BlixtClass, or \
+             delete a Gateway"
+        )
     }
 }
 
@@ -99,69 +252,38 @@ pub fn unusable_between(first: IpAddr, last: IpAddr) -> Option<(IpAddr, &'static
 fn wants_any(state: &GatewayState<'_>) -> bool {
     let asked = &state.gateway.spec.addresses;
     let without_value = |address: &GatewayAddress| address.value.as_deref().unwrap_or_default().is_empty();
-    state.refusal.is_none() && (asked.is_empty() || asked.iter().any(without_value))
+    asked.is_empty() || asked.iter().any(without_value)
 }
 
-fn ranges<'a>(state: &GatewayState<'a>) -> &'a [AddressRange] {
-    state.settings.map(|settings| settings.ranges.as_slice()).unwrap_or_default()
+fn pools<'a>(state: &GatewayState<'a>) -> &'a [AddressPool] {
+    state.settings.map(|settings| settings.pools.as_slice()).unwrap_or_default()
+}
+
+/// The pools that give addresses to a Gateway.
+fn own_pools<'a>(state: &GatewayState<'a>) -> impl Iterator<Item = &'a AddressPool> {
+    let gateway = state.gateway;
+    pools(state).iter().filter(move |pool| pool.auto_assign && pool.admits(gateway))
+}
+
+fn may_get(state: &GatewayState<'_>, address: IpAddr) -> bool {
+    own_pools(state).any(|pool| pool.contains(address))
 }
 
 fn has_family(state: &GatewayState<'_>, family: Family) -> bool {
     state.addresses.iter().any(|address| Family::from(*address) == family)
 }
 
-fn keep_assigned(snapshot: &Snapshot, state: &mut GatewayState<'_>, taken: &mut BTreeSet<IpAddr>) {
-    for address in snapshot.assigned.get(state.key).into_iter().flatten() {
-        let in_pool = ranges(state).iter().any(|range| range.contains(*address));
-        if in_pool && !has_family(state, (*address).into()) && taken.insert(*address) {
-            state.addresses.push(*address);
-        }
-    }
-}
-
-/// `GatewayReasonAddressNotAssigned`: pools are exhausted, or there is nothing to assign from.
-fn assign_any(snapshot: &Snapshot, state: &mut GatewayState<'_>, taken: &mut BTreeSet<IpAddr>) {
-    let ranges = ranges(state);
-    if ranges.is_empty() {
-        state.addresses.extend(&snapshot.machine.default_addresses);
-        if state.addresses.is_empty() {
-            state.address_refusal = Some(Refusal::new(
-                "AddressNotAssigned",
-                "there is no address pool, and the machine has no address: \
-                 set spec.addresses, or name a BlixtClass with addressPools in the class",
-            ));
-        }
-        return;
-    }
-    for family in [Family::V4, Family::V6] {
-        let of_family: Vec<&AddressRange> = ranges.iter().filter(|range| range.family() == family).collect();
-        if of_family.is_empty() || has_family(state, family) {
-            continue;
-        }
-        match free_address(&of_family, &state.key.to_string(), taken) {
-            Some(address) => {
-                taken.insert(address);
-                state.addresses.push(address);
-            }
-            None => {
-                let name = if family == Family::V4 { "IPv4" } else { "IPv6" };
-                state.address_refusal = Some(Refusal::new(
-                    "AddressNotAssigned",
-                    format!(
-                        "the {name} address pools of the class are exhausted: add addresses to its BlixtClass"
-                    ),
-                ));
-            }
-        }
-    }
-}
-
 /// The first free address from a place that follows from the name, around to that place again. Ranges hold usable
-/// addresses only, so that no more steps are taken than addresses are.
-fn free_address(ranges: &[&AddressRange], name: &str, taken: &BTreeSet<IpAddr>) -> Option<IpAddr> {
+/// addresses only, so that no more steps are taken than addresses are; of full ranges none is.
+fn free_address(ranges: &[AddressRange], name: &str, taken: &BTreeSet<IpAddr>) -> Option<IpAddr> {
+    let is_full = |range: &&AddressRange| {
+        let held = taken.range(range.first()..=range.last()).count();
+        u128::try_from(held).is_ok_and(|held| held >= range.len())
+    };
+    let ranges: Vec<&AddressRange> = ranges.iter().filter(|range| !is_full(range)).collect();
     let size = ranges.iter().fold(0_u128, |size, range| size.saturating_add(range.len()));
-    let start = u128::from(xxhash_rust::xxh3::xxh3_64(name.as_bytes())) % size;
-    (0..size).map(|step| nth(ranges, (start + step) % size)).find(|address| !taken.contains(address))
+    let start = u128::from(xxhash_rust::xxh3::xxh3_64(name.as_bytes())).checked_rem(size)?;
+    (0..size).map(|step| nth(&ranges, (start + step) % size)).find(|address| !taken.contains(address))
 }
 
 fn nth(ranges: &[&AddressRange], mut index: u128) -> IpAddr {
@@ -171,5 +293,5 @@ fn nth(ranges: &[&AddressRange], mut index: u128) -> IpAddr {
         }
         index -= range.len();
     }
-    ranges[0].address(0)
+    ranges[0].first()
 }

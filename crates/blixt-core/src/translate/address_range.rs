@@ -61,6 +61,16 @@ impl AddressRange {
         (self.last - self.first).saturating_add(1)
     }
 
+    /// Its lowest address.
+    pub fn first(&self) -> IpAddr {
+        self.address(0)
+    }
+
+    /// Its highest address.
+    pub fn last(&self) -> IpAddr {
+        self.address(self.last - self.first)
+    }
+
     /// The address at an index below [`len`](Self::len).
     pub fn address(&self, index: u128) -> IpAddr {
         let number = self.first + index;

@@ -109,7 +109,7 @@ impl<'a> Parents<'a> {
     ) -> Option<Result<&[usize], Refusal>> {
         let note = |message| Note {
             object: ObjectKey {
-                kind: route.kind(),
+                kind: route.kind,
                 namespace: route.metadata.namespace.clone(),
                 name: route.metadata.name.clone(),
             },
@@ -148,7 +148,8 @@ fn parent_key(route: &L4Route, reference: &ParentReference) -> Option<ObjectKey>
 }
 
 /// `RouteReasonNoMatchingParent`: sectionName or port match no listener. `RouteReasonNotAllowedByListeners`: some
-/// match, and none lets the route in. One that does is enough.
+/// match, and none lets the route in. One that does is enough. `RouteReasonUnsupportedValue`: it asks for what layer 4
+/// cannot do.
 fn attached(
     snapshot: &Snapshot,
     listeners: &[ListenerState<'_>],
@@ -177,6 +178,9 @@ fn attached(
         let faults: Vec<String> = faults.into_iter().flatten().collect();
         return Err(Refusal::new("NotAllowedByListeners", faults.join("; ")));
     }
+    if let Some(fault) = &route.beyond_layer_4 {
+        return Err(Refusal::new("UnsupportedValue", &**fault));
+    }
     Ok(allowed)
 }
 
@@ -189,7 +193,7 @@ fn is_named(listener: &ListenerState<'_>, reference: &ParentReference) -> bool {
 
 /// `AllowedRoutes`: the kind and the namespace of the route.
 fn not_allowed(snapshot: &Snapshot, listener: &ListenerState<'_>, route: &L4Route) -> Option<String> {
-    let kind = route.kind();
+    let kind = route.kind;
     let takes_kind =
         listener.kinds.iter().any(|known| known.kind == kind.name() && known.group == kind.group());
     if !takes_kind {

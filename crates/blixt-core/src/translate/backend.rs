@@ -72,21 +72,20 @@ impl<'a> Resolver<'a> {
         self.permitted(route, namespace, reference)?;
         let service = self.service(namespace, reference)?;
         let port = service_port(service, route, reference)?;
-        Ok(self.slices.endpoints(self.own, (namespace, &reference.name), port, route.protocol))
+        Ok(self.slices.endpoints(self.own, (namespace, &reference.name), port, route.protocol()))
     }
 
     /// `RouteReasonRefNotPermitted`: asked before existence, so that nothing is told about other namespaces.
     fn permitted(&self, route: &L4Route, namespace: &str, reference: &BackendRef) -> Result<(), Refusal> {
-        if self.grants.permit(route, namespace, &reference.name) {
+        let from = (route.kind, route.metadata.namespace.as_str());
+        if self.grants.permit(from, (Kind::Service, namespace, &reference.name)) {
             return Ok(());
         }
         Err(Refusal::new(
             "RefNotPermitted",
             format!(
                 "no ReferenceGrant in namespace {namespace} lets {} of namespace {} refer to Service {}: add one there",
-                route.kind(),
-                route.metadata.namespace,
-                reference.name
+                route.kind, route.metadata.namespace, reference.name
             ),
         ))
     }
@@ -212,7 +211,7 @@ fn service_port<'a>(
         ));
     };
     let other = first.protocol;
-    ports.find(|port| port.protocol == route.protocol).ok_or_else(|| {
+    ports.find(|port| port.protocol == route.protocol()).ok_or_else(|| {
         let protocol = match other {
             PortProtocol::Tcp => "TCP",
             PortProtocol::Udp => "UDP",
@@ -220,7 +219,7 @@ fn service_port<'a>(
         };
         Refusal::new(
             "UnsupportedProtocol",
-            format!("port {number} of Service {name} is {protocol}, which a {} cannot use", route.kind()),
+            format!("port {number} of Service {name} is {protocol}, which a {} cannot use", route.kind),
         )
     })
 }

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::address;
-use super::address_range::AddressRange;
-use super::refusal::Refusal;
 use smol_str::SmolStr;
 
+use super::address_pool::AddressPool;
+use super::refusal::Refusal;
 use crate::api::{BlixtClassSpec, GatewayClass, Kind, L7Listeners, ObjectKey};
 use crate::config::Forwarding;
 use crate::snapshot::Snapshot;
@@ -14,15 +13,18 @@ use crate::status::{
     CONTROLLER_NAME, Condition, ConditionStatus, GatewayClassStatus, Status, Statuses, SupportedFeature,
 };
 
-/// Features of the conformance suite that Blixt has; the API wants them sorted.
-const SUPPORTED_FEATURES: [&str; 7] = [
-    "Gateway",
-    "GatewayAddressEmpty",
-    "GatewayStaticAddresses",
-    "ListenerSet",
-    "ReferenceGrant",
-    "TCPRoute",
-    "UDPRoute",
+/// Features of the conformance suite that Blixt has, by whether they need listeners of layer 7 to be accepted; the
+/// API wants them sorted.
+const SUPPORTED_FEATURES: [(&str, bool); 9] = [
+    ("Gateway", false),
+    ("GatewayAddressEmpty", false),
+    ("GatewayInfrastructurePropagation", false),
+    ("GatewayPort8080", true),
+    ("GatewayStaticAddresses", false),
+    ("ListenerSet", false),
+    ("ReferenceGrant", false),
+    ("TCPRoute", false),
+    ("UDPRoute", false),
 ];
 
 /// A GatewayClass of ours.
@@ -38,8 +40,10 @@ pub struct Class<'a> {
 pub struct Settings {
     /// How packets reach backends elsewhere.
     pub forwarding: Forwarding,
-    /// Addresses to give away, in the order of the pools.
-    pub ranges: Vec<AddressRange>,
+    /// Addresses to give away, in their order.
+    pub pools: Vec<AddressPool>,
+    /// What becomes of HTTP and HTTPS listeners.
+    pub l7_listeners: L7Listeners,
 }
 
 /// The classes of ours, by name.
@@ -83,27 +87,17 @@ fn settings(snapshot: &Snapshot, class: &GatewayClass) -> Result<Settings, Refus
 }
 
 fn parse_settings(spec: &BlixtClassSpec) -> Result<Settings, String> {
-    if spec.l7_listeners == L7Listeners::Passthrough {
-        return Err("spec.l7Listeners: Passthrough is not available in this release: use Refuse".into());
-    }
-    let mut ranges = Vec::new();
-    for (index, pool) in spec.address_pools.iter().enumerate() {
-        for (place, text) in pool.addresses.iter().enumerate() {
-            let range = AddressRange::parse(text).and_then(usable).map_err(|message| {
-                format!("spec.addressPools[{index}].addresses[{place}] (pool {}): {message}", pool.name)
-            })?;
-            ranges.push(range);
-        }
-    }
-    Ok(Settings { forwarding: spec.forwarding, ranges })
-}
-
-/// A range of which every address can be given away.
-fn usable(range: AddressRange) -> Result<AddressRange, String> {
-    match address::unusable_between(range.address(0), range.address(range.len() - 1)) {
-        None => Ok(range),
-        Some((address, fault)) => Err(format!("{address} {fault}: give addresses that clients can reach")),
-    }
+    let BlixtClassSpec { forwarding, address_pools, l7_listeners } = spec;
+    let pools = address_pools.iter().enumerate().map(|(index, pool)| {
+        AddressPool::parse(pool).map_err(|(field, fault)| {
+            format!("spec.addressPools[{index}].{field} (pool {}): {fault}", pool.name)
+        })
+    });
+    Ok(Settings {
+        forwarding: *forwarding,
+        pools: pools.collect::<Result<_, _>>()?,
+        l7_listeners: *l7_listeners,
+    })
 }
 
 /// `Accepted` and `SupportedVersion`, and what the class can do.
@@ -113,14 +107,18 @@ pub fn statuses(classes: &Classes<'_>) -> Statuses {
 
 fn status(class: &Class<'_>) -> GatewayClassStatus {
     let generation = class.generation;
+    let l7_listeners = class.settings.as_ref().map(|settings| settings.l7_listeners).unwrap_or_default();
     let accepted = match &class.settings {
-        Ok(_) => Condition::new(
-            "Accepted",
-            ConditionStatus::True,
-            "Accepted",
-            "Blixt serves Gateways of this class",
-            generation,
-        ),
+        Ok(_) => {
+            let message = match l7_listeners {
+                L7Listeners::Refuse => "Blixt serves Gateways of this class",
+                L7Listeners::Passthrough => {
+                    "Blixt serves Gateways of this class; HTTP and HTTPS listeners are balanced as opaque TCP: \
+                     hostnames are not looked at and TLS is not terminated"
+                }
+            };
+            Condition::new("Accepted", ConditionStatus::True, "Accepted", message, generation)
+        }
         Err(refusal) => Condition::new(
             "Accepted",
             ConditionStatus::False,
@@ -136,6 +134,10 @@ fn status(class: &Class<'_>) -> GatewayClassStatus {
         "the schemas of Gateway API v1.6.1 are in use",
         generation,
     );
-    let features = SUPPORTED_FEATURES.iter().map(|name| SupportedFeature { name: (*name).into() });
-    GatewayClassStatus { conditions: vec![accepted, version], supported_features: features.collect() }
+    let supported_features = SUPPORTED_FEATURES
+        .into_iter()
+        .filter(|(_, needs_l7)| !needs_l7 || l7_listeners == L7Listeners::Passthrough)
+        .map(|(name, _)| SupportedFeature { name: name.into() })
+        .collect();
+    GatewayClassStatus { conditions: vec![accepted, version], supported_features }
 }

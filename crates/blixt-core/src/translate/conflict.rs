@@ -13,7 +13,7 @@ use crate::snapshot::Snapshot;
 /// What clients can dial, and who answers.
 #[derive(Default)]
 pub struct Claims {
-    /// Index of the listener that serves each endpoint.
+    /// Index of the listener that serves each endpoint; of several of layer 7 that share it, the first.
     pub listeners: BTreeMap<Endpoint, usize>,
     /// Every address that a Gateway holds.
     pub addresses: BTreeSet<IpAddr>,
@@ -32,12 +32,36 @@ pub fn mark_conflicts(listeners: &mut [ListenerState<'_>]) {
         }
     }
     for group in by_port.values().filter(|group| group.len() > 1) {
-        let conflicts: Vec<Option<Refusal>> =
-            group.iter().map(|index| conflict(listeners, &listeners[*index], *index, group)).collect();
-        for (index, conflict) in group.iter().zip(conflicts) {
-            listeners[*index].conflict = conflict;
+        for (index, conflict) in conflicts(listeners, group) {
+            listeners[index].conflict = Some(conflict);
         }
     }
+}
+
+/// The conflicts among the listeners of a port, which are in the order of precedence of their owners. One that lost
+/// against an earlier owner stands in nobody's way.
+fn conflicts(listeners: &[ListenerState<'_>], group: &[usize]) -> Vec<(usize, Refusal)> {
+    let mut conflicts = Vec::new();
+    let mut standing: Vec<usize> = Vec::new();
+    for own in group.chunk_by(|a, b| listeners[*a].set == listeners[*b].set) {
+        let lost = |index: &usize| {
+            let conflict =
+                standing.iter().find_map(|other| conflict(&listeners[*index], &listeners[*other]))?;
+            Some((*index, conflict))
+        };
+        let before: Vec<(usize, Refusal)> = own.iter().filter_map(lost).collect();
+        let left: Vec<usize> =
+            own.iter().copied().filter(|index| before.iter().all(|(lost, _)| lost != index)).collect();
+        conflicts.extend(before);
+        for index in &left {
+            let others = left.iter().filter(|other| *other != index);
+            let found =
+                others.map(|other| &listeners[*other]).find_map(|other| conflict(&listeners[*index], other));
+            conflicts.extend(found.map(|conflict| (*index, conflict)));
+        }
+        standing.extend(left);
+    }
+    conflicts
 }
 
 /// What a listener's packets are. Of protocols that only other implementations know, nothing can be said.
@@ -49,28 +73,38 @@ fn transport(listener: &ListenerState<'_>) -> Option<Protocol> {
     }
 }
 
-/// The conflict of one listener with the others of its port, which are in their order of precedence.
-fn conflict(
-    listeners: &[ListenerState<'_>],
-    listener: &ListenerState<'_>,
-    index: usize,
-    group: &[usize],
-) -> Option<Refusal> {
-    let other =
-        group.iter().filter(|other| **other != index).map(|other| &listeners[*other]).find(|other| {
-            let first = other.set <= listener.set;
-            // Two of layer 7 differ by their hostnames; beside TCP or UDP nothing tells them apart.
-            first && (other.protocol.is_some() || listener.protocol.is_some())
-        })?;
-    let within_set = listener.set.is_some() && listener.spec.protocol == other.spec.protocol;
-    let reason = if within_set { "ListenerConflict" } else { "ProtocolConflict" };
-    let message = format!(
-        "port {} is also that of listener {} ({}): give each a port of its own",
-        listener.spec.port,
-        other.name(),
-        other.spec.protocol
-    );
-    Some(Refusal::new(reason, message))
+/// Why a listener cannot stand beside another one of its port. Two of layer 7 differ by their hostnames; beside TCP or
+/// UDP nothing tells them apart.
+fn conflict(listener: &ListenerState<'_>, other: &ListenerState<'_>) -> Option<Refusal> {
+    let same_protocol = listener.spec.protocol == other.spec.protocol;
+    let port = listener.spec.port;
+    if is_layer_4(listener) || is_layer_4(other) {
+        let within_sets = listener.set.is_some() && same_protocol;
+        return Some(Refusal::new(
+            if within_sets { "ListenerConflict" } else { "ProtocolConflict" },
+            format!(
+                "port {port} is also that of listener {} ({}): give each a port of its own",
+                other.name(),
+                other.spec.protocol
+            ),
+        ));
+    }
+    let hostname = |listener: &ListenerState<'_>| listener.spec.hostname.clone().unwrap_or_default();
+    let both = listener.layer_7 && other.layer_7 && same_protocol && hostname(listener) == hostname(other);
+    both.then(|| {
+        let name = match hostname(listener) {
+            name if name.is_empty() => "no hostname".to_owned(),
+            name => format!("hostname {name}"),
+        };
+        Refusal::new(
+            "HostnameConflict",
+            format!("listener {} has port {port} and {name} too: give each its own", other.name()),
+        )
+    })
+}
+
+fn is_layer_4(listener: &ListenerState<'_>) -> bool {
+    listener.protocol.is_some() && !listener.layer_7
 }
 
 /// Several Gateways may share an address while their listeners differ in port or protocol
@@ -91,7 +125,14 @@ pub fn claim_endpoints(
             continue;
         }
         let endpoints = listeners[index].endpoints(&gateways[listeners[index].gateway]);
-        let taken = endpoints.iter().find_map(|endpoint| Some((endpoint, *claims.listeners.get(endpoint)?)));
+        let shares = |other: usize| {
+            let (listener, other) = (&listeners[index], &listeners[other]);
+            listener.layer_7 && other.layer_7 && listener.gateway == other.gateway
+        };
+        let taken = endpoints.iter().find_map(|endpoint| {
+            let other = *claims.listeners.get(endpoint)?;
+            (!shares(other)).then_some((endpoint, other))
+        });
         if let Some((endpoint, other)) = taken {
             let message = format!(
                 "{endpoint} is served by listener {} of {}, which takes precedence: use another port or address",
@@ -101,7 +142,9 @@ pub fn claim_endpoints(
             listeners[index].refusal = Some(Refusal::new("PortUnavailable", message));
             continue;
         }
-        claims.listeners.extend(endpoints.into_iter().map(|endpoint| (endpoint, index)));
+        for endpoint in endpoints {
+            claims.listeners.entry(endpoint).or_insert(index);
+        }
     }
     claims
 }

@@ -21,7 +21,7 @@ pub fn config(
 ) -> Config {
     let frontends = claims.listeners.iter().map(|(endpoint, index)| {
         let listener = &listeners[*index];
-        let oldest = listener.routes.first().copied();
+        let oldest = listener.server;
         let settings = gateways[listener.gateway].settings;
         let frontend = Frontend {
             listener: listener.name().into(),

@@ -1,8 +1,8 @@
-//! ReferenceGrants: who may refer to Services of another namespace.
+//! ReferenceGrants: who may refer to objects of another namespace.
 
 use std::collections::BTreeMap;
 
-use crate::api::{Kind, L4Route, ReferenceGrant};
+use crate::api::{Kind, ReferenceGrant};
 use crate::snapshot::Snapshot;
 
 /// The grants, by their own namespace: that of the objects that may be referred to.
@@ -19,24 +19,25 @@ impl<'a> Grants<'a> {
     }
 
     /// `ReferenceGrantSpec`: a reference across namespaces needs a grant in the namespace that it leads to, with
-    /// the route among `from` and the Service among `to`. Entries are combined with OR.
-    pub fn permit(&self, route: &L4Route, namespace: &str, service: &str) -> bool {
-        if route.metadata.namespace == namespace {
+    /// the kind and namespace that refer among `from` and what they refer to among `to`. Entries are combined with OR.
+    pub fn permit(
+        &self,
+        (from, from_namespace): (Kind, &str),
+        (to, to_namespace, name): (Kind, &str, &str),
+    ) -> bool {
+        if from_namespace == to_namespace {
             return true;
         }
-        let kind = route.kind();
-        self.0.get(namespace).into_iter().flatten().any(|grant| {
-            let from = grant.spec.from.iter().any(|from| {
-                from.group == kind.group()
-                    && from.kind == kind.name()
-                    && from.namespace == route.metadata.namespace
+        self.0.get(to_namespace).into_iter().flatten().any(|grant| {
+            let permits_from = grant.spec.from.iter().any(|known| {
+                known.group == from.group() && known.kind == from.name() && known.namespace == from_namespace
             });
-            let to = grant.spec.to.iter().any(|to| {
-                to.group == Kind::Service.group()
-                    && to.kind == Kind::Service.name()
-                    && to.name.as_deref().is_none_or(|name| name.is_empty() || name == service)
+            let permits_to = grant.spec.to.iter().any(|known| {
+                known.group == to.group()
+                    && known.kind == to.name()
+                    && known.name.as_deref().is_none_or(|known| known.is_empty() || known == name)
             });
-            from && to
+            permits_from && permits_to
         })
     }
 }

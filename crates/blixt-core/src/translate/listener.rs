@@ -1,16 +1,20 @@
 //! Listeners of Gateways and of the ListenerSets that they let in.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use smol_str::SmolStr;
 
+use super::certificate;
 use super::gateway::GatewayState;
+use super::grant::Grants;
 use super::listener_set::SetState;
 use super::namespaces::{self, NamespaceRule};
 use super::programmed::{Outcome, Programmed};
 use super::refusal::Refusal;
-use crate::api::{Kind, Listener, ObjectKey, RouteGroupKind, RouteNamespacesFrom};
+use crate::api::{Kind, L7Listeners, Listener, ObjectKey, RouteGroupKind, RouteNamespacesFrom};
 use crate::config::{Endpoint, Protocol};
+use crate::snapshot::Snapshot;
 use crate::status::{Condition, ConditionStatus, ListenerStatus};
 
 /// One listener.
@@ -25,6 +29,8 @@ pub struct ListenerState<'a> {
     pub set: Option<usize>,
     /// What Blixt balances there.
     pub protocol: Option<Protocol>,
+    /// It is of HTTP or HTTPS, balanced as opaque TCP.
+    pub layer_7: bool,
     /// Why it is not accepted.
     pub refusal: Option<Refusal>,
     /// Why it and another listener exclude each other.
@@ -32,14 +38,22 @@ pub struct ListenerState<'a> {
     /// Kinds of routes that it takes.
     pub kinds: Vec<RouteGroupKind>,
     kinds_refusal: Option<Refusal>,
+    certificate_refusal: Option<Refusal>,
     /// Namespaces of routes that it takes.
     pub namespaces: NamespaceRule<'a>,
     /// Indexes of the routes that are attached to it, oldest first.
     pub routes: Vec<usize>,
+    /// The one of the routes, its own or those of listeners that share its port, that serves its port.
+    pub server: Option<usize>,
 }
 
 /// Every listener: by Gateway, oldest first, the Gateway's own before those of its sets.
-pub fn listeners<'a>(gateways: &[GatewayState<'a>], sets: &[SetState<'a>]) -> Vec<ListenerState<'a>> {
+pub fn listeners<'a>(
+    snapshot: &'a Snapshot,
+    gateways: &[GatewayState<'a>],
+    sets: &[SetState<'a>],
+) -> Vec<ListenerState<'a>> {
+    let grants = Grants::new(snapshot);
     let mut sets_of: Vec<Vec<usize>> = gateways.iter().map(|_| Vec::new()).collect();
     for (index, set) in sets.iter().enumerate().filter(|(_, set)| set.refusal.is_none()) {
         sets_of[set.gateway].push(index);
@@ -53,7 +67,26 @@ pub fn listeners<'a>(gateways: &[GatewayState<'a>], sets: &[SetState<'a>]) -> Ve
             listeners.extend(of_set.map(|spec| listener(gateway, sets[*set].key, spec, index, Some(*set))));
         }
     }
+    for listener in listeners.iter_mut().filter(|listener| listener.layer_7) {
+        listener.certificate_refusal = certificate::refusal(snapshot, &grants, listener.owner, listener.spec);
+    }
     listeners
+}
+
+/// Of the routes of a listener the oldest serves it alone. Listeners of layer 7 that share a port are one port to
+/// clients, so one route serves them all.
+pub fn choose_servers(listeners: &mut [ListenerState<'_>]) {
+    let mut shared: BTreeMap<(usize, u16), usize> = BTreeMap::new();
+    for listener in listeners.iter_mut() {
+        listener.server = listener.routes.first().copied();
+        if let Some(server) = listener.server.filter(|_| listener.layer_7 && listener.is_valid()) {
+            let oldest = shared.entry((listener.gateway, listener.spec.port)).or_insert(server);
+            *oldest = server.min(*oldest);
+        }
+    }
+    for listener in listeners.iter_mut().filter(|listener| listener.layer_7 && listener.is_valid()) {
+        listener.server = shared.get(&(listener.gateway, listener.spec.port)).copied();
+    }
 }
 
 fn listener<'a>(
@@ -63,12 +96,16 @@ fn listener<'a>(
     gateway: usize,
     set: Option<usize>,
 ) -> ListenerState<'a> {
-    let protocol = match spec.protocol.as_str() {
-        "TCP" => Some(Protocol::Tcp),
-        "UDP" => Some(Protocol::Udp),
-        _ => None,
+    let takes_layer_7 =
+        state.settings.is_some_and(|settings| settings.l7_listeners == L7Listeners::Passthrough);
+    let (kind, protocol) = match spec.protocol.as_str() {
+        "TCP" => (Some(Kind::TcpRoute), Some(Protocol::Tcp)),
+        "UDP" => (Some(Kind::UdpRoute), Some(Protocol::Udp)),
+        "HTTP" | "HTTPS" if takes_layer_7 => (Some(Kind::HttpRoute), Some(Protocol::Tcp)),
+        _ => (None, None),
     };
-    let (kinds, kinds_refusal) = kinds(spec, protocol);
+    let layer_7 = kind == Some(Kind::HttpRoute);
+    let (kinds, kinds_refusal) = kinds(spec, kind);
     let parent_refusal =
         state.refusal.as_ref().map(|_| Refusal::new("Invalid", "the Gateway is not accepted"));
     ListenerState {
@@ -77,13 +114,15 @@ fn listener<'a>(
         gateway,
         set,
         protocol,
+        layer_7,
         refusal: protocol_refusal(spec, protocol)
             .or(parent_refusal)
-            .or_else(|| layer_7_field_refusal(spec))
+            .or_else(|| if layer_7 { None } else { layer_7_field_refusal(spec) })
             .or_else(|| selector_refusal(spec)),
         conflict: None,
         kinds,
         kinds_refusal,
+        certificate_refusal: None,
         namespaces: match spec.allowed_routes.namespaces.from {
             RouteNamespacesFrom::All => NamespaceRule::All,
             RouteNamespacesFrom::Same => NamespaceRule::Same,
@@ -92,15 +131,20 @@ fn listener<'a>(
             }
         },
         routes: Vec::new(),
+        server: None,
     }
 }
 
 /// `ListenerReasonUnsupportedProtocol`: the protocol type is not supported.
 fn protocol_refusal(spec: &Listener, protocol: Option<Protocol>) -> Option<Refusal> {
     protocol.is_none().then(|| {
+        let class = match spec.protocol.as_str() {
+            "HTTP" | "HTTPS" => ", or a class whose BlixtClass says l7Listeners: Passthrough",
+            _ => "",
+        };
         Refusal::new(
             "UnsupportedProtocol",
-            format!("protocol {} is not balanced at layer 4: use TCP or UDP", spec.protocol),
+            format!("protocol {} is not balanced at layer 4: use TCP or UDP{class}", spec.protocol),
         )
     })
 }
@@ -135,12 +179,8 @@ fn selector_refusal(spec: &Listener) -> Option<Refusal> {
 
 /// `AllowedRoutes.kinds`: by default the kind of the protocol. Kinds that do not fit are left out of
 /// `supportedKinds`, and `ResolvedRefs` says `InvalidRouteKinds`.
-fn kinds(spec: &Listener, protocol: Option<Protocol>) -> (Vec<RouteGroupKind>, Option<Refusal>) {
-    let Some(protocol) = protocol else { return (Vec::new(), None) };
-    let kind = match protocol {
-        Protocol::Tcp => Kind::TcpRoute,
-        Protocol::Udp => Kind::UdpRoute,
-    };
+fn kinds(spec: &Listener, kind: Option<Kind>) -> (Vec<RouteGroupKind>, Option<Refusal>) {
+    let Some(kind) = kind else { return (Vec::new(), None) };
     let own =
         RouteGroupKind { group: SmolStr::new_static(kind.group()), kind: SmolStr::new_static(kind.name()) };
     let asked = &spec.allowed_routes.kinds;
@@ -157,7 +197,7 @@ fn kinds(spec: &Listener, protocol: Option<Protocol>) -> (Vec<RouteGroupKind>, O
         Refusal::new(
             "InvalidRouteKinds",
             format!(
-                "allowedRoutes.kinds: a {} listener takes no {}: remove it",
+                "allowedRoutes.kinds: a listener of protocol {} takes no {}: remove it",
                 spec.protocol,
                 wrong.join(", ")
             ),
@@ -167,9 +207,12 @@ fn kinds(spec: &Listener, protocol: Option<Protocol>) -> (Vec<RouteGroupKind>, O
 }
 
 impl ListenerState<'_> {
-    /// Whether it can serve: accepted, without conflict, and some kind of route fits.
+    /// Whether it can serve: accepted, without conflict, some kind of route fits, and its certificates are there.
     pub fn is_valid(&self) -> bool {
-        self.refusal.is_none() && self.conflict.is_none() && !self.kinds.is_empty()
+        self.refusal.is_none()
+            && self.conflict.is_none()
+            && !self.kinds.is_empty()
+            && self.certificate_refusal.is_none()
     }
 
     /// What clients dial.
@@ -236,21 +279,25 @@ pub fn status(
     }
 }
 
-/// `Accepted` of a listener: a conflict makes its port unavailable.
+/// `Accepted` of a listener. One that conflicts is not accepted, for the same reason.
 fn accepted(listener: &ListenerState<'_>, generation: i64) -> Condition {
     let refused = |refusal: &Refusal, reason| {
         Condition::new("Accepted", ConditionStatus::False, reason, refusal.message.clone(), generation)
     };
     match (&listener.refusal, &listener.conflict) {
         (Some(refusal), _) => refused(refusal, refusal.reason),
-        (None, Some(conflict)) => refused(conflict, "PortUnavailable"),
-        (None, None) => Condition::new(
-            "Accepted",
-            ConditionStatus::True,
-            "Accepted",
-            "the listener is accepted",
-            generation,
-        ),
+        (None, Some(conflict)) => refused(conflict, conflict.reason),
+        (None, None) => {
+            let message = match listener.spec.protocol.as_str() {
+                "HTTP" => "the listener is accepted and balanced as opaque TCP: hostnames are not looked at",
+                "HTTPS" => {
+                    "the listener is accepted and balanced as opaque TCP: hostnames are not looked at and TLS is \
+                     not terminated"
+                }
+                _ => "the listener is accepted",
+            };
+            Condition::new("Accepted", ConditionStatus::True, "Accepted", message, generation)
+        }
     }
 }
 
@@ -283,6 +330,9 @@ fn outcome(
 ) -> Condition {
     let condition =
         |status, reason, message: String| Condition::new("Programmed", status, reason, message, generation);
+    if let (None, Some(conflict)) = (&listener.refusal, &listener.conflict) {
+        return condition(ConditionStatus::False, conflict.reason, conflict.message.clone());
+    }
     if !listener.is_valid() {
         return condition(ConditionStatus::False, "Invalid", "the listener is not valid".into());
     }
@@ -305,9 +355,9 @@ fn outcome(
     }
 }
 
-/// `ResolvedRefs` of a listener: at layer 4 its only references are the kinds of routes.
+/// `ResolvedRefs` of a listener: the kinds of its routes, and its certificates.
 fn resolved_refs(listener: &ListenerState<'_>, generation: i64) -> Condition {
-    match &listener.kinds_refusal {
+    match listener.kinds_refusal.as_ref().or(listener.certificate_refusal.as_ref()) {
         Some(refusal) => Condition::new(
             "ResolvedRefs",
             ConditionStatus::False,

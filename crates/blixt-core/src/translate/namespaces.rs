@@ -1,4 +1,4 @@
-//! Which namespaces a listener or a Gateway lets in.
+//! Which namespaces a listener or a Gateway lets in, and what a selector selects.
 
 use smol_str::SmolStr;
 
@@ -33,7 +33,7 @@ impl NamespaceRule<'_> {
             Self::All => true,
             Self::Same => own == namespace,
             Self::None => false,
-            Self::Selector(selector) => matches(snapshot, selector, namespace),
+            Self::Selector(selector) => selects(selector, |key| label(snapshot, namespace, key)),
         }
     }
 }
@@ -51,9 +51,8 @@ pub fn selector_fault(selector: &Selector) -> Option<String> {
     })
 }
 
-/// `metav1.LabelSelector`: all of its requirements hold.
-fn matches(snapshot: &Snapshot, selector: &Selector, namespace: &str) -> bool {
-    let label = |key: &str| label(snapshot, namespace, key);
+/// `metav1.LabelSelector`: all of its requirements hold of what `label` says.
+pub fn selects<'a>(selector: &Selector, label: impl Fn(&str) -> Option<&'a str>) -> bool {
     selector.match_labels.iter().all(|(key, value)| label(key) == Some(value))
         && selector.match_expressions.iter().all(|expression| holds(expression, label(&expression.key)))
 }

@@ -5,7 +5,7 @@ use super::backend::Resolved;
 use super::gateway::GatewayState;
 use super::listener::ListenerState;
 use super::programmed::{Outcome, Programmed};
-use crate::api::Metadata;
+use crate::api::{Kind, Metadata};
 use crate::config::Endpoint;
 use crate::status::{
     CONTROLLER_NAME, Condition, ConditionStatus, RouteParentStatus, RouteStatus, Status, Statuses,
@@ -74,11 +74,17 @@ fn accepted(context: &Context<'_>, index: usize, parent: &Parent<'_>, metadata: 
         ),
         Ok(listeners) => {
             let older = older_routes(context, index, listeners);
+            let taken = match context.routes[index].route.kind {
+                Kind::HttpRoute => {
+                    "a listener takes the route and balances it as opaque TCP: hostnames are not looked at and TLS \
+                     is not terminated"
+                }
+                _ => "a listener takes the route",
+            };
             if older.is_empty() {
-                let message = "a listener takes the route";
-                return Condition::new("Accepted", ConditionStatus::True, "Accepted", message, generation);
+                return Condition::new("Accepted", ConditionStatus::True, "Accepted", taken, generation);
             }
-            let message = format!("a listener takes the route, but {}", older.join("; "));
+            let message = format!("{taken}, but {}", older.join("; "));
             Condition::new("Accepted", ConditionStatus::True, "Accepted", message, generation)
         }
     }
@@ -125,7 +131,7 @@ fn serving(
     let endpoints: Vec<Endpoint> = listeners
         .iter()
         .map(|listener| &context.listeners[*listener])
-        .filter(|listener| listener.routes.first() == Some(&index) && listener.is_valid())
+        .filter(|listener| listener.server == Some(index) && listener.is_valid())
         .flat_map(|listener| listener.endpoints(&context.gateways[listener.gateway]))
         .collect();
     if endpoints.is_empty() {
@@ -188,10 +194,10 @@ fn older_routes(context: &Context<'_>, index: usize, listeners: &[usize]) -> Vec
         .iter()
         .map(|listener| &context.listeners[*listener])
         .filter_map(|listener| {
-            let first = listener.routes.first().filter(|first| **first != index)?;
+            let server = listener.server.filter(|server| *server != index)?;
             Some(format!(
                 "{} takes precedence and serves listener {}",
-                context.routes[*first].key, listener.spec.name
+                context.routes[server].key, listener.spec.name
             ))
         })
         .collect()

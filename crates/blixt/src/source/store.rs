@@ -535,9 +535,12 @@ fn object_in_force(snapshot: &Snapshot, key: &ObjectKey) -> Option<Object> {
         Kind::GatewayClass => Object::GatewayClass(snapshot.gateway_classes.get(key)?.clone()),
         Kind::Gateway => Object::Gateway(snapshot.gateways.get(key)?.clone()),
         Kind::ListenerSet => Object::ListenerSet(snapshot.listener_sets.get(key)?.clone()),
-        Kind::TcpRoute | Kind::UdpRoute => Object::L4Route(snapshot.routes.get(key)?.clone()),
+        Kind::TcpRoute | Kind::UdpRoute | Kind::HttpRoute => {
+            Object::L4Route(snapshot.routes.get(key)?.clone())
+        }
         Kind::ReferenceGrant => Object::ReferenceGrant(snapshot.reference_grants.get(key)?.clone()),
         Kind::Namespace => Object::Namespace(snapshot.namespaces.get(key)?.clone()),
+        Kind::Secret => Object::Secret(snapshot.secrets.get(key)?.clone()),
         Kind::Service => Object::Service(snapshot.services.get(key)?.clone()),
         Kind::EndpointSlice => Object::EndpointSlice(snapshot.endpoint_slices.get(key)?.clone()),
     })
