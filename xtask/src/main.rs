@@ -9,6 +9,7 @@ mod codegen;
 mod demo;
 mod image;
 mod leftovers;
+mod manifests;
 mod outcome;
 mod process;
 mod proof;
@@ -41,6 +42,8 @@ enum Command {
     Demo(demo::Args),
     /// Write an archive with the image of `blixt` for containers.
     Image(image::Args),
+    /// Render `deploy/install.yaml` from the Helm chart.
+    Manifests(manifests::Args),
     /// Run a Kubernetes cluster on this machine.
     Cluster(cluster::Args),
     /// Run every test, and compare with `docs/tests.md`.
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Command::Codegen(args) => codegen::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Demo(args) => demo::run(&args),
         Command::Image(args) => image::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Manifests(args) => manifests::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Cluster(args) => cluster::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Bench(args) => bench::run(&args),
