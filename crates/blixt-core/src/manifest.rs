@@ -14,6 +14,8 @@ pub use document::parse;
 pub use place::FieldLines;
 pub use problem::Problem;
 
+pub use crate::schema::typed;
+
 use crate::api::{Object, ObjectKey};
 
 /// One YAML document, or one item of a `List`.

@@ -89,7 +89,7 @@ impl KindSchema {
         if !failures.is_empty() {
             return Err(failures);
         }
-        self.typed(value).map_err(|error| {
+        typed(self.kind, value).map_err(|error| {
             vec![Failure::new("", error.to_string(), "compare it with the reference of the Gateway API")]
         })
     }
@@ -124,29 +124,30 @@ impl KindSchema {
             validator,
         }
     }
+}
 
-    fn typed(&self, mut value: Value) -> Result<Object, serde_json::Error> {
-        Ok(match self.kind {
-            Kind::BlixtClass => Object::BlixtClass(Arc::new(resource(value)?)),
-            Kind::GatewayClass => Object::GatewayClass(Arc::new(resource(value)?)),
-            Kind::Gateway => Object::Gateway(Arc::new(resource(value)?)),
-            Kind::ListenerSet => Object::ListenerSet(Arc::new(resource(value)?)),
-            Kind::TcpRoute => Object::L4Route(Arc::new(L4Route::tcp(resource(value)?))),
-            Kind::UdpRoute => Object::L4Route(Arc::new(L4Route::udp(resource(value)?))),
-            Kind::HttpRoute => Object::L4Route(Arc::new(L4Route::http(resource(value)?))),
-            Kind::ReferenceGrant => Object::ReferenceGrant(Arc::new(resource(value)?)),
-            Kind::Namespace => Object::Namespace(Arc::new(resource(value)?)),
-            Kind::Secret => {
-                let metadata = serde_json::from_value(value["metadata"].take())?;
-                Object::Secret(Arc::new(Resource { metadata, spec: SecretSpec::of_manifest(&value) }))
-            }
-            Kind::Service => Object::Service(Arc::new(resource(value)?)),
-            Kind::EndpointSlice => {
-                let metadata = serde_json::from_value(value["metadata"].clone())?;
-                Object::EndpointSlice(Arc::new(Resource { metadata, spec: serde_json::from_value(value)? }))
-            }
-        })
-    }
+/// The object of a kind, which whoever gives it has validated.
+pub fn typed(kind: Kind, mut value: Value) -> Result<Object, serde_json::Error> {
+    Ok(match kind {
+        Kind::BlixtClass => Object::BlixtClass(Arc::new(resource(value)?)),
+        Kind::GatewayClass => Object::GatewayClass(Arc::new(resource(value)?)),
+        Kind::Gateway => Object::Gateway(Arc::new(resource(value)?)),
+        Kind::ListenerSet => Object::ListenerSet(Arc::new(resource(value)?)),
+        Kind::TcpRoute => Object::L4Route(Arc::new(L4Route::tcp(resource(value)?))),
+        Kind::UdpRoute => Object::L4Route(Arc::new(L4Route::udp(resource(value)?))),
+        Kind::HttpRoute => Object::L4Route(Arc::new(L4Route::http(resource(value)?))),
+        Kind::ReferenceGrant => Object::ReferenceGrant(Arc::new(resource(value)?)),
+        Kind::Namespace => Object::Namespace(Arc::new(resource(value)?)),
+        Kind::Secret => {
+            let metadata = serde_json::from_value(value["metadata"].take())?;
+            Object::Secret(Arc::new(Resource { metadata, spec: SecretSpec::of_manifest(&value) }))
+        }
+        Kind::Service => Object::Service(Arc::new(resource(value)?)),
+        Kind::EndpointSlice => {
+            let metadata = serde_json::from_value(value["metadata"].clone())?;
+            Object::EndpointSlice(Arc::new(Resource { metadata, spec: serde_json::from_value(value)? }))
+        }
+    })
 }
 
 /// An absent spec is an empty one: the schema says where that is allowed.

@@ -83,6 +83,24 @@ impl Snapshot {
         }
     }
 
+    /// An object, if it is there.
+    pub fn get(&self, key: &ObjectKey) -> Option<Object> {
+        Some(match key.kind {
+            Kind::BlixtClass => Object::BlixtClass(self.blixt_classes.get(key)?.clone()),
+            Kind::GatewayClass => Object::GatewayClass(self.gateway_classes.get(key)?.clone()),
+            Kind::Gateway => Object::Gateway(self.gateways.get(key)?.clone()),
+            Kind::ListenerSet => Object::ListenerSet(self.listener_sets.get(key)?.clone()),
+            Kind::TcpRoute | Kind::UdpRoute | Kind::HttpRoute => {
+                Object::L4Route(self.routes.get(key)?.clone())
+            }
+            Kind::ReferenceGrant => Object::ReferenceGrant(self.reference_grants.get(key)?.clone()),
+            Kind::Namespace => Object::Namespace(self.namespaces.get(key)?.clone()),
+            Kind::Secret => Object::Secret(self.secrets.get(key)?.clone()),
+            Kind::Service => Object::Service(self.services.get(key)?.clone()),
+            Kind::EndpointSlice => Object::EndpointSlice(self.endpoint_slices.get(key)?.clone()),
+        })
+    }
+
     /// Removes an object, if it is there.
     pub fn remove(&mut self, key: &ObjectKey) {
         match key.kind {

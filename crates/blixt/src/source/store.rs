@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use blixt_core::api::{Kind, Object, ObjectKey};
+use blixt_core::api::{Object, ObjectKey};
 use blixt_core::manifest::{Content, Document, Problem};
 use blixt_core::snapshot::Snapshot;
 use blixt_core::translate::Touched;
@@ -253,7 +253,7 @@ impl Store {
             .files
             .values()
             .flat_map(|state| &state.broken)
-            .filter(|key| object_in_force(&self.snapshot, key).is_none())
+            .filter(|key| self.snapshot.get(key).is_none())
             .cloned()
             .collect();
         if broken != self.snapshot.broken {
@@ -381,7 +381,7 @@ impl Store {
     ) {
         let Definition { line, mut object, text, text_hash } = definition;
         let before = self.known.get(&key);
-        let old = object_in_force(&self.snapshot, &key);
+        let old = self.snapshot.get(&key);
         let (generation, created) = match before {
             None => (1, now),
             Some(known) if known.text_hash == text_hash => (known.generation, known.created),
@@ -415,7 +415,7 @@ impl Store {
     ) {
         let Some(known) = self.known.get(&key) else { return };
         let held = self.files.get(&known.file).is_some_and(|state| state.holds.contains_key(&key));
-        let in_force = object_in_force(&self.snapshot, &key);
+        let in_force = self.snapshot.get(&key);
         if held && in_force.is_none() {
             let created = known.created;
             if let Some(mut object) = recall(&key) {
@@ -441,7 +441,7 @@ impl Store {
     fn defined_twice(&self, key: &ObjectKey, file: &Arc<Path>) -> Option<FileProblem> {
         let Some(Hold::Shadowed(definition)) = self.files.get(file)?.holds.get(key) else { return None };
         let first = self.known.get(key)?;
-        let in_force = object_in_force(&self.snapshot, key);
+        let in_force = self.snapshot.get(key);
         if in_force.is_some_and(|in_force| in_force.same_meaning(&definition.object)) {
             // Both want the same: whichever goes, nothing changes.
             return None;
@@ -527,23 +527,6 @@ impl Settled {
         records.extend(self.documents.into_values().map(put));
         Update { touched: self.touched, records }
     }
-}
-
-fn object_in_force(snapshot: &Snapshot, key: &ObjectKey) -> Option<Object> {
-    Some(match key.kind {
-        Kind::BlixtClass => Object::BlixtClass(snapshot.blixt_classes.get(key)?.clone()),
-        Kind::GatewayClass => Object::GatewayClass(snapshot.gateway_classes.get(key)?.clone()),
-        Kind::Gateway => Object::Gateway(snapshot.gateways.get(key)?.clone()),
-        Kind::ListenerSet => Object::ListenerSet(snapshot.listener_sets.get(key)?.clone()),
-        Kind::TcpRoute | Kind::UdpRoute | Kind::HttpRoute => {
-            Object::L4Route(snapshot.routes.get(key)?.clone())
-        }
-        Kind::ReferenceGrant => Object::ReferenceGrant(snapshot.reference_grants.get(key)?.clone()),
-        Kind::Namespace => Object::Namespace(snapshot.namespaces.get(key)?.clone()),
-        Kind::Secret => Object::Secret(snapshot.secrets.get(key)?.clone()),
-        Kind::Service => Object::Service(snapshot.services.get(key)?.clone()),
-        Kind::EndpointSlice => Object::EndpointSlice(snapshot.endpoint_slices.get(key)?.clone()),
-    })
 }
 
 fn pack<K: Ord, V>(map: &mut BTreeMap<K, V>) {
