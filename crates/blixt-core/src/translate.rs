@@ -35,7 +35,7 @@ use serde::Serialize;
 use smol_str::SmolStr;
 
 use crate::api::{L4Route, ObjectKey};
-use crate::config::{Config, Endpoint};
+use crate::config::{Config, Endpoint, Generation};
 use crate::snapshot::Snapshot;
 use crate::status::Statuses;
 
@@ -47,6 +47,17 @@ pub use touched::{Touched, retranslate};
 pub struct Report {
     /// By what clients dial.
     pub frontends: BTreeMap<Endpoint, FrontendReport>,
+    /// In a cluster, the nodes that this is the report of.
+    pub nodes: Option<Nodes>,
+}
+
+/// The nodes of a cluster.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Nodes {
+    /// How many must serve, and do where a frontend is reported without an error.
+    pub serving: usize,
+    /// Those that would, but are not ready.
+    pub not_ready: Vec<String>,
 }
 
 /// What became of one frontend.
@@ -56,6 +67,8 @@ pub struct FrontendReport {
     pub error: Option<String>,
     /// What its user should know although it works, such as a process that listens on the same port.
     pub warnings: Vec<String>,
+    /// In a cluster, the Config since which it is as it is, its backends left aside.
+    pub generation: Option<Generation>,
 }
 
 /// What `translate` makes of a Snapshot.

@@ -352,7 +352,7 @@ fn translated(text: &str) -> (Translation, Vec<String>) {
         return (first, skipped);
     }
     let frontends = first.config.frontends.keys().map(|endpoint| (*endpoint, FrontendReport::default()));
-    let mut report = Report { frontends: frontends.collect() };
+    let mut report = Report { frontends: frontends.collect(), nodes: None };
     for words in facts(text, "report") {
         let mut words = words.splitn(3, ' ');
         let endpoint = words.next().expect("an endpoint");

@@ -3,7 +3,7 @@
 //! The structs here hold what was typed, no more; a command that needs more than that turns it into settings of
 //! its own (`run::Settings`) before it begins.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::exit::Exit;
 use crate::log::{self, LogFormat};
-use crate::{check, cleanup, demo, explain, generate, run, status};
+use crate::{agent, check, cleanup, controller, demo, explain, generate, health, run, status};
 
 /// A layer-4 load balancer: Gateway API manifests in, eBPF out.
 #[derive(Parser, Debug)]
@@ -59,8 +59,14 @@ pub enum Command {
     Status(StatusArgs),
     /// Show Blixt at work in network namespaces of its own.
     Demo(DemoArgs),
+    /// Watch a Kubernetes cluster's Gateway API objects, tell the agents what to do, and write statuses.
+    Controller(ControllerArgs),
+    /// Be the data plane of one node of a Kubernetes cluster.
+    Agent(AgentArgs),
     /// Remove every trace of Blixt from this network namespace.
     Cleanup(CleanupArgs),
+    /// Say whether the process that serves metrics here is well.
+    Health(HealthArgs),
     /// Write completions for a shell to standard output.
     Completions(CompletionsArgs),
     /// Write man pages into a directory.
@@ -114,6 +120,94 @@ pub struct NodeArgs {
     /// Name of this machine, as EndpointSlices have it in `nodeName` [default: the host name].
     #[arg(long, value_name = "NAME")]
     pub node_name: Option<String>,
+}
+
+/// `blixt controller`
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  blixt controller               in a pod of the Deployment that the Helm chart installs
+  blixt controller --secrets     also look at the certificates that HTTPS listeners name
+
+Of several replicas one leads, by a Lease; SIGTERM gives it back.")]
+pub struct ControllerArgs {
+    /// Namespace of the controller and its agents.
+    #[arg(long, value_name = "NAME", env = "POD_NAMESPACE", default_value = "blixt-system")]
+    pub namespace: String,
+    /// Name of this pod.
+    #[arg(long, value_name = "NAME", env = "POD_NAME", default_value = "blixt-controller")]
+    pub pod_name: String,
+    /// Address of this pod, which agents are led to.
+    #[arg(long, value_name = "ADDRESS", env = "POD_IP")]
+    pub pod_ip: Option<IpAddr>,
+    /// Address and port for agents: gRPC over TLS, with a token of audience `blixt`.
+    #[arg(long, value_name = "ADDRESS", default_value = "[::]:9645")]
+    pub sync: SocketAddr,
+    /// Loopback address and port for /metrics, /healthz and /readyz; `off` for none.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9641")]
+    pub listen: Listen,
+    /// Label selector of the agents' pods.
+    #[arg(
+        long,
+        value_name = "SELECTOR",
+        default_value = "app.kubernetes.io/name=blixt,app.kubernetes.io/component=agent"
+    )]
+    pub agents: String,
+    /// Watch Secrets too: the certificates of HTTPS listeners, where a BlixtClass says `l7Listeners: Passthrough`.
+    #[arg(long)]
+    pub secrets: bool,
+}
+
+/// `blixt health`
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  blixt health                   the run loop answers
+  blixt health --ready           it does what it is there for
+
+Ends with 0 if so, with 1 if not: for probes of containers that have no shell.")]
+pub struct HealthArgs {
+    /// Where the process serves metrics.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9641")]
+    pub listen: SocketAddr,
+    /// Ask whether it is ready, not only whether it is alive.
+    #[arg(long)]
+    pub ready: bool,
+}
+
+/// `blixt agent`
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  blixt agent --node-name node1                  in a pod of the DaemonSet that the Helm chart installs
+  blixt agent --controller https://10.0.0.5:9645 --authority /etc/blixt/ca.crt --token /etc/blixt/token
+
+SIGTERM ends the process and leaves forwarding in place, unless the DaemonSet is deleted: then every trace goes.
+SIGINT (Ctrl-C) ends it and removes every trace.")]
+pub struct AgentArgs {
+    /// Where the controller listens.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "BLIXT_CONTROLLER",
+        default_value = "https://blixt-controller.blixt-system.svc:9645"
+    )]
+    pub controller: String,
+    /// Certificate authority of the controller: `configmap:NAMESPACE/NAME` (its key ca.crt), or a file.
+    #[arg(long, value_name = "WHERE", default_value = "configmap:blixt-system/blixt-controller")]
+    pub authority: String,
+    /// File with a ServiceAccount token of audience `blixt`, bound to a pod of this node.
+    #[arg(long, value_name = "FILE", default_value = "/var/run/secrets/blixt/token")]
+    pub token: PathBuf,
+    /// Directory to keep the last Config in, for a start without the controller.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/blixt")]
+    pub state_dir: PathBuf,
+    /// DaemonSet that this agent is of: when it is deleted, SIGTERM removes every trace [default: none].
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    pub daemon_set: Option<String>,
+    /// How this machine's data plane works.
+    #[command(flatten)]
+    pub node: NodeArgs,
 }
 
 /// `blixt check`
@@ -293,6 +387,9 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::explain(args),
         Command::Status(args) => status::status(args),
         Command::Demo(args) => demo::demo(&args),
+        Command::Controller(args) => controller::controller(args),
+        Command::Health(args) => health::health(&args),
+        Command::Agent(args) => agent::agent(args),
         Command::Cleanup(args) => cleanup::cleanup(args),
         Command::Completions(args) => generate::completions(args),
         Command::Man(args) => generate::man(args),

@@ -3,6 +3,7 @@
 //! The numbers are counted in the kernel and gathered when somebody asks for them.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
-pub use self::numbers::{BackendNumber, Numbers, RouteNumber};
+pub use self::numbers::{BackendNumber, Numbers, RouteNumber, counter, gauge, gauges, text as metrics_text};
 
 mod numbers;
 
@@ -28,13 +29,24 @@ const SLOW_CLIENT: Duration = Duration::from_secs(10);
 /// What Prometheus expects of the text that `prometheus-client` writes.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// Numbers that Prometheus reads.
+pub trait Encode: Send + 'static {
+    /// Their text.
+    fn encode(self) -> Result<String, fmt::Error>;
+}
+
 /// Where a request finds its answer.
-#[derive(Clone)]
-pub struct Sources {
+pub struct Sources<N> {
     /// Asks the run loop for its numbers.
-    pub numbers: mpsc::Sender<oneshot::Sender<Numbers>>,
+    pub numbers: mpsc::Sender<oneshot::Sender<N>>,
     /// Whether the data plane holds what the manifests say, and an interface carries it.
     pub ready: watch::Receiver<bool>,
+}
+
+impl<N> Clone for Sources<N> {
+    fn clone(&self) -> Self {
+        Self { numbers: self.numbers.clone(), ready: self.ready.clone() }
+    }
 }
 
 /// Takes the address; somebody else may have it.
@@ -47,7 +59,7 @@ pub fn bind(address: SocketAddr) -> anyhow::Result<StdTcpListener> {
 }
 
 /// Serves until the runtime ends.
-pub async fn serve(listener: TcpListener, sources: Sources) {
+pub async fn serve<N: Encode>(listener: TcpListener, sources: Sources<N>) {
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -71,12 +83,15 @@ pub async fn serve(listener: TcpListener, sources: Sources) {
     }
 }
 
-async fn answer<B>(request: Request<B>, sources: Sources) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer<B, N: Encode>(
+    request: Request<B>,
+    sources: Sources<N>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
     if request.method() != Method::GET && request.method() != Method::HEAD {
         return Ok(text(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered\n"));
     }
     Ok(match request.uri().path() {
-        "/metrics" => match numbers(&sources).await.map(Numbers::encode) {
+        "/metrics" => match numbers(&sources).await.map(N::encode) {
             Some(Ok(metrics)) => {
                 let mut response = text(StatusCode::OK, metrics);
                 response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(OPENMETRICS));
@@ -98,7 +113,7 @@ async fn answer<B>(request: Request<B>, sources: Sources) -> Result<Response<Ful
     })
 }
 
-async fn numbers(sources: &Sources) -> Option<Numbers> {
+async fn numbers<N>(sources: &Sources<N>) -> Option<N> {
     let (reply, answer) = oneshot::channel();
     let ask = async {
         sources.numbers.send(reply).await.ok()?;

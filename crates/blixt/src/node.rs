@@ -156,7 +156,12 @@ impl Node {
     }
 
     /// Takes in what the machine looks like.
-    pub fn observe(&mut self, observation: Arc<Observation>) {
+    pub fn observe(&mut self, mut observation: Arc<Observation>) {
+        if !self.settings.announces {
+            let Observation { host, unanswered, .. } = Arc::make_mut(&mut observation);
+            host.on_link.clear();
+            unanswered.clear();
+        }
         self.stale.tables = true;
         self.stale.devices = true;
         self.observation = Some(observation);

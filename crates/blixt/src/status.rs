@@ -4,6 +4,7 @@ pub mod book;
 pub mod dir;
 pub mod gather;
 pub mod table;
+pub mod turned;
 pub mod view;
 
 use std::io::{self, IsTerminal, Write};

@@ -216,10 +216,10 @@ fn outcome(
             "the data plane has not reported on every listener yet".into(),
         ),
         Outcome::Failed(message) => condition(ConditionStatus::False, "NoResources", message),
-        Outcome::Done(_) => condition(
+        Outcome::Done(done) => condition(
             ConditionStatus::True,
             "Programmed",
-            "the data plane serves every valid listener".into(),
+            done.say("the data plane serves every valid listener"),
         ),
     }
 }

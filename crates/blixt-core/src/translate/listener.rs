@@ -344,13 +344,13 @@ fn outcome(
             condition(ConditionStatus::Unknown, "Pending", "the data plane has not reported yet".into())
         }
         Outcome::Failed(message) => condition(ConditionStatus::False, "Invalid", message),
-        Outcome::Done(warnings) if warnings.is_empty() => {
+        Outcome::Done(done) if done.warnings.is_empty() => {
             condition(ConditionStatus::True, "Programmed", "the data plane serves it".into())
         }
-        Outcome::Done(warnings) => condition(
+        Outcome::Done(done) => condition(
             ConditionStatus::True,
             "Programmed",
-            format!("the data plane serves it; warning: {}", warnings.join("; ")),
+            format!("the data plane serves it; warning: {}", done.warnings.join("; ")),
         ),
     }
 }

@@ -154,8 +154,8 @@ fn serving(
             condition(ConditionStatus::Unknown, "Pending", "the data plane has not reported yet".into())
         }
         Outcome::Failed(message) => condition(ConditionStatus::False, "NotProgrammed", message),
-        Outcome::Done(_) if refusing.is_empty() && older.is_empty() => {
-            condition(ConditionStatus::True, "Serving", "connections get to backends".into())
+        Outcome::Done(done) if refusing.is_empty() && older.is_empty() => {
+            condition(ConditionStatus::True, "Serving", done.say("connections get to backends"))
         }
         Outcome::Done(_) => {
             let mut but = older;

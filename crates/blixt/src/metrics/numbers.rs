@@ -62,18 +62,10 @@ pub struct BackendNumber {
     pub connections: u64,
 }
 
-type Labels<'a> = Vec<(&'a str, String)>;
+/// Names and values.
+pub type Labels<'a> = Vec<(&'a str, String)>;
 
 impl Numbers {
-    /// The text that Prometheus reads.
-    pub fn encode(self) -> Result<String, fmt::Error> {
-        let mut registry = Registry::default();
-        registry.register_collector(Box::new(self));
-        let mut text = String::new();
-        encode(&mut text, &registry)?;
-        Ok(text)
-    }
-
     fn by_route(&self, value: impl Fn(&RouteCounters) -> u64) -> Vec<(Labels<'static>, u64)> {
         self.routes.iter().map(|number| (route_labels(&number.route), value(&number.counters))).collect()
     }
@@ -94,6 +86,21 @@ impl Numbers {
         };
         self.routes.iter().flat_map(both).collect()
     }
+}
+
+impl super::Encode for Numbers {
+    fn encode(self) -> Result<String, fmt::Error> {
+        text(self)
+    }
+}
+
+/// The text of what can be collected.
+pub fn text(collector: impl Collector) -> Result<String, fmt::Error> {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(collector));
+    let mut text = String::new();
+    encode(&mut text, &registry)?;
+    Ok(text)
 }
 
 impl Collector for Numbers {
@@ -191,11 +198,13 @@ fn by_label(name: &'static str, values: &BTreeMap<String, u64>) -> Vec<(Labels<'
     values.iter().map(|(label, value)| (vec![(name, label.clone())], *value)).collect()
 }
 
-fn gauge(encoder: &mut DescriptorEncoder, name: &str, help: &str, value: u64) -> fmt::Result {
+/// A number that goes up and down.
+pub fn gauge(encoder: &mut DescriptorEncoder, name: &str, help: &str, value: u64) -> fmt::Result {
     gauges(encoder, name, help, vec![(vec![], value)])
 }
 
-fn gauges(
+/// The same, by labels.
+pub fn gauges(
     encoder: &mut DescriptorEncoder,
     name: &str,
     help: &str,
@@ -204,7 +213,13 @@ fn gauges(
     family(encoder, name, help, values, ConstGauge::new)
 }
 
-fn counters(
+/// A number that only grows.
+pub fn counter(encoder: &mut DescriptorEncoder, name: &str, help: &str, value: u64) -> fmt::Result {
+    counters(encoder, name, help, vec![(vec![], value)])
+}
+
+/// Numbers that only grow, by labels.
+pub fn counters(
     encoder: &mut DescriptorEncoder,
     name: &str,
     help: &str,
@@ -277,7 +292,7 @@ mod tests {
             backends: vec![BackendNumber { route, backend, connections: 6 }],
             drops: BTreeMap::from([(DropReason::Refused, 4)]),
         };
-        let text = numbers.encode().unwrap();
+        let written = text(numbers).unwrap();
         let name = r#"kind="TCPRoute",namespace="default",name="we\"b""#;
         let expected = format!(
             r#"blixt_build_info{{version="{}"}} 1
@@ -301,8 +316,8 @@ blixt_dropped_packets_total{{reason="refused"}} 4
 "#,
             env!("CARGO_PKG_VERSION")
         );
-        let written: String =
-            text.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect();
-        assert_eq!(written, expected);
+        let numbers: String =
+            written.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect();
+        assert_eq!(numbers, expected);
     }
 }

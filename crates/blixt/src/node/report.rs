@@ -49,9 +49,9 @@ pub fn report(
                 endpoint.address
             ));
         }
-        Some((*endpoint, FrontendReport { error, warnings }))
+        Some((*endpoint, FrontendReport { error, warnings, generation: None }))
     });
-    Report { frontends: frontends.collect() }
+    Report { frontends: frontends.collect(), nodes: None }
 }
 
 #[cfg(test)]
@@ -117,7 +117,7 @@ mod tests {
         let unanswered = BTreeMap::from([([10, 0, 0, 1].into(), "eth1".to_owned())]);
         let report =
             report(&config(&[80]), &tables(&[80]), &[], None, None, &unanswered, &Listening::default());
-        let FrontendReport { error, warnings } = &report.frontends[&endpoint(80)];
+        let FrontendReport { error, warnings, .. } = &report.frontends[&endpoint(80)];
         assert_eq!(*error, None);
         assert!(warnings[0].contains("let `--interface` match eth1 too"), "{warnings:?}");
     }

@@ -34,6 +34,8 @@ pub struct Settings {
     pub limits: Limits,
     /// The machine's name in EndpointSlices.
     pub node_name: String,
+    /// ARP and NDP are answered for owned addresses on its links. Of several nodes that serve an address none may.
+    pub announces: bool,
 }
 
 impl TryFrom<NodeArgs> for Settings {
@@ -61,6 +63,7 @@ impl TryFrom<NodeArgs> for Settings {
             flows,
             limits: Limits::new(frontends, backends),
             node_name: node_name.map_or_else(host_name, Ok)?,
+            announces: true,
         })
     }
 }

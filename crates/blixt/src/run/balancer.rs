@@ -2,7 +2,7 @@
 //!
 //! Levels, not edges: events mark what is stale, [`Balancer::converge`] does what there is to do.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,18 +23,16 @@ use crate::node::Node;
 use crate::node::runtime_dir::RuntimeDir;
 use crate::source::Source;
 use crate::source::pending::Changes;
-use crate::status::book::{self, Book, Transition};
+use crate::status::book::{self, Book};
 use crate::status::dir::StatusDir;
 use crate::status::gather::{self, Objects};
+use crate::status::turned::log_transitions;
 use crate::status::view::View;
 
 /// Statuses are told this long after the data plane changed: the next change comes first.
 const STATUS_DELAY: Duration = Duration::from_millis(50);
 /// But not later than this.
 const STATUS_LATEST: Duration = Duration::from_millis(500);
-
-/// More conditions than this that turn at once are counted in the log, not listed.
-const MANY: usize = 50;
 
 /// A running instance.
 pub struct Balancer {
@@ -305,7 +303,7 @@ impl Balancer {
     }
 
     fn objects(&self) -> Objects<'_> {
-        Objects { store: Some(self.source.store()), book: &self.book, notes: &self.notes }
+        Objects { store: Some(self.source.store()), book: &self.book, notes: &self.notes, trouble: None }
     }
 
     fn mark_statuses(&mut self, touched: Touched) {
@@ -317,25 +315,5 @@ impl Balancer {
 
     fn summary(&self) -> gather::Summary {
         gather::summary(&self.node, &self.objects())
-    }
-}
-
-/// Every condition that turned; where very many did, how many of each.
-fn log_transitions(transitions: &[Transition]) {
-    if transitions.len() <= MANY {
-        for turned in transitions {
-            tracing::info!(
-                object = %turned.object, part = turned.part, condition = turned.condition,
-                status = turned.status, reason = turned.reason, message = turned.message, "status"
-            );
-        }
-        return;
-    }
-    let mut counts: BTreeMap<_, usize> = BTreeMap::new();
-    for Transition { object, condition, status, reason, .. } in transitions {
-        *counts.entry((object.kind, condition, *status, reason)).or_default() += 1;
-    }
-    for ((kind, condition, status, reason), count) in counts {
-        tracing::info!(%kind, condition, status, reason, count, "status of many; see `blixt status`");
     }
 }

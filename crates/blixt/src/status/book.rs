@@ -182,7 +182,8 @@ pub fn conditions(status: &Value) -> Vec<Value> {
 }
 
 /// Never 0.
-fn status_hash(status: &Status) -> u64 {
+/// Equal statuses have equal hashes; never 0.
+pub fn status_hash(status: &Status) -> u64 {
     let mut hasher = DefaultHasher::new();
     status.hash(&mut hasher);
     hasher.finish().max(1)

@@ -49,6 +49,8 @@ pub struct Objects<'a> {
     pub book: &'a Book,
     /// What no status can say.
     pub notes: &'a [Note],
+    /// Why no news of them come.
+    pub trouble: Option<&'a str>,
 }
 
 impl Objects<'_> {
@@ -58,9 +60,16 @@ impl Objects<'_> {
     }
 
     fn problems(&self) -> Vec<ProblemView> {
-        let Some(store) = self.store else { return Vec::new() };
-        let of_files = store.problems().into_iter().map(file_problem);
-        of_files.chain(self.notes.iter().map(|found| note(found, store.origin(&found.object)))).collect()
+        let trouble = self.trouble.map(|message| ProblemView {
+            object: "controller".to_owned(),
+            message: message.to_owned(),
+            next: "serving goes on as it was".to_owned(),
+            ..ProblemView::default()
+        });
+        let of_files = self.store.into_iter().flat_map(Store::problems).map(file_problem);
+        let origin = |object| self.store.and_then(|store| store.origin(object));
+        let of_notes = self.notes.iter().map(|found| note(found, origin(&found.object)));
+        trouble.into_iter().chain(of_files).chain(of_notes).collect()
     }
 
     fn count_kinds(&self) -> BTreeMap<&'static str, u64> {

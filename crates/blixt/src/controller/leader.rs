@@ -1,0 +1,380 @@
+//! The state of the leading controller, and the steps that bring agents and statuses to what the objects say.
+//!
+//! Levels, not edges: events mark what is to be looked at, [`Leader::converge`] does what there is to do.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use blixt_core::api::ObjectKey;
+use blixt_core::config::Generation;
+use blixt_core::status::Statuses;
+use blixt_core::translate::{
+    self, Report, ServiceAccount, Touched, Translation, infrastructure, retranslate, translate,
+};
+use blixt_loader::release_memory;
+use jiff::Timestamp;
+use serde_json::Value;
+use tokio::sync::{mpsc, watch};
+
+use super::events::Events;
+use super::fleet::{Expected, Fleet};
+use super::history::History;
+use super::ledger::{Due, Ledger};
+use super::numbers::Numbers;
+use super::objects::Objects;
+use super::told::Write;
+use super::watch::{Seen, Source};
+use super::writer::{Failure, Outcome};
+use crate::run::assigned::{self, Assigned};
+use crate::status::turned::log_transitions;
+use crate::sync::server::{Connected, Published};
+
+/// Statuses are told this long after something changed: the next change, and the nodes' answers, come first.
+const STATUS_DELAY: Duration = Duration::from_millis(50);
+/// But not later than this.
+const STATUS_LATEST: Duration = Duration::from_millis(500);
+/// A write that failed is tried again after this, doubled each time,
+const FIRST_RETRY: Duration = Duration::from_millis(200);
+/// up to this.
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
+/// An address that a Gateway gave back is given to nobody for so long: clients and caches may still hold it.
+const REST: Duration = Duration::from_secs(60);
+
+/// The leading controller.
+pub struct Leader {
+    objects: Objects,
+    fleet: Fleet,
+    expected: Expected,
+    history: History,
+    connected: Connected,
+    report: Option<Arc<Report>>,
+    /// The Report that statuses were last worked out with.
+    told_report: Option<Arc<Report>>,
+    /// When the Report may say something else though nobody says anything.
+    report_due: Option<Instant>,
+    /// The generation that is published next.
+    next: Generation,
+    resting: BTreeMap<IpAddr, Instant>,
+    statuses: StatusWork,
+    outlets: Outlets,
+    numbers: Numbers,
+}
+
+/// Where what the leader decides goes.
+pub struct Outlets {
+    /// To the nodes.
+    pub published: watch::Sender<Published>,
+    /// To itself, from beside the loop.
+    pub worked: mpsc::Sender<Worked>,
+    /// Statuses to the API server,
+    pub writes: mpsc::UnboundedSender<(ObjectKey, Value)>,
+    /// ServiceAccounts,
+    pub accounts: watch::Sender<Vec<ServiceAccount>>,
+    /// and Events.
+    pub events: Events,
+}
+
+/// Statuses that are to be worked out, are being worked out, or have to be written again.
+struct StatusWork {
+    marked: Option<(Instant, Instant)>,
+    /// Whose statuses those are.
+    untold: Touched,
+    /// `None` while statuses are worked out beside the loop.
+    ledger: Option<Ledger>,
+    /// Objects whose ledger is to be compared with what the API server has.
+    distrusted: BTreeSet<ObjectKey>,
+    /// When what could not be written is tried again, and how long that took last time.
+    retry: Option<Instant>,
+    wait: Duration,
+}
+
+/// Statuses that were worked out beside the loop.
+pub struct Worked {
+    ledger: Ledger,
+    due: Due,
+    assigned: Option<Assigned>,
+}
+
+impl Leader {
+    /// Begins; `first` is the number of the first Config that it publishes.
+    pub fn new(sources: &[Source], first: u64, connected: Connected, outlets: Outlets) -> Self {
+        Self {
+            objects: Objects::new(sources),
+            fleet: Fleet::default(),
+            expected: Expected::default(),
+            history: History::default(),
+            connected,
+            report: None,
+            told_report: None,
+            report_due: None,
+            next: Generation(first),
+            resting: BTreeMap::new(),
+            statuses: StatusWork {
+                marked: None,
+                untold: Touched::Everything,
+                ledger: Some(Ledger::default()),
+                distrusted: BTreeSet::new(),
+                retry: None,
+                wait: FIRST_RETRY,
+            },
+            outlets,
+            numbers: Numbers::default(),
+        }
+    }
+
+    /// Takes in what was seen.
+    pub fn see(&mut self, seen: Seen) {
+        let now = Instant::now();
+        match seen {
+            Seen::Begin(Source::Nodes) => self.fleet.forget_nodes(),
+            Seen::Begin(Source::Agents) => self.fleet.forget_agents(now),
+            seen => {
+                self.fleet.see(&seen, now);
+                let was_complete = self.objects.is_complete();
+                self.objects.see(seen);
+                if !was_complete && self.objects.is_complete() {
+                    self.begin();
+                }
+            }
+        }
+    }
+
+    /// Every list is complete.
+    pub fn has_begun(&self) -> bool {
+        self.objects.is_complete()
+    }
+
+    /// Does what there is to do now.
+    pub fn converge(&mut self) {
+        if !self.has_begun() {
+            return;
+        }
+        let touched = self.objects.take_touched();
+        if !touched.is_nothing() {
+            self.publish(&touched);
+            if touched == Touched::Everything {
+                let accounts = infrastructure(&self.objects.snapshot);
+                self.outlets.accounts.send_if_modified(|known| {
+                    let is_news = *known != accounts;
+                    *known = accounts;
+                    is_news
+                });
+            }
+            self.mark(touched);
+        }
+        self.compare_written();
+        self.look_at_nodes();
+    }
+
+    /// When there is something to do though nothing happened.
+    pub fn due(&self) -> Option<Instant> {
+        let rested = self.resting.values().min().copied();
+        [self.statuses_due(), self.report_due, rested, self.statuses.retry].into_iter().flatten().min()
+    }
+
+    /// Does what is due by now.
+    pub fn work(&mut self) {
+        let now = Instant::now();
+        if self.resting.values().any(|until| *until <= now) {
+            self.resting.retain(|_, until| *until > now);
+            self.rest();
+            // Somebody may wait for an address.
+            self.objects.touch_all();
+        }
+        if self.statuses.retry.is_some_and(|at| at <= now) {
+            self.statuses.retry = None;
+            self.mark(Touched::Everything);
+        }
+        if self.statuses_due().is_some_and(|due| due <= now) {
+            self.work_statuses_out();
+        }
+    }
+
+    /// Takes in statuses that were worked out, and has them written.
+    pub fn take_worked(&mut self, worked: Worked) {
+        let Worked { mut ledger, due: Due { writes, is_held: _ }, assigned } = worked;
+        ledger.distrust(&std::mem::take(&mut self.statuses.distrusted));
+        self.statuses.ledger = Some(ledger);
+        if let Some(assigned) = assigned {
+            self.assign(assigned);
+        }
+        let mut turned = Vec::new();
+        for Write { key, body, transitions } in writes {
+            self.numbers.status_writes += 1;
+            if let Some(object) = self.objects.object(&key) {
+                let told = transitions.iter().cloned().map(|transition| (object.clone(), transition));
+                told.for_each(|(object, transition)| self.outlets.events.tell(object, transition));
+            }
+            turned.extend(transitions);
+            // The writer lives as long as the leader.
+            let _ = self.outlets.writes.send((key, body));
+        }
+        log_transitions(&turned);
+    }
+
+    /// Takes in what became of a write.
+    pub fn take_outcome(&mut self, outcome: Outcome) {
+        let Outcome { key, result } = outcome;
+        let failure = match result {
+            Ok(()) => {
+                self.statuses.wait = FIRST_RETRY;
+                return;
+            }
+            Err(Failure::Gone) => return,
+            Err(failure) => failure,
+        };
+        self.numbers.status_failures += 1;
+        if let Failure::Other(error) = &failure {
+            tracing::warn!(object = %key, error, "cannot write a status, trying again");
+        }
+        self.distrust(key);
+        let StatusWork { retry, wait, .. } = &mut self.statuses;
+        if retry.is_none() {
+            *retry = Some(Instant::now() + *wait);
+            *wait = (*wait * 2).min(LONGEST_RETRY);
+        }
+    }
+
+    /// What is counted.
+    pub fn numbers(&self) -> Numbers {
+        let Published { generation, config } = self.outlets.published.borrow().clone();
+        Numbers {
+            leading: true,
+            generation: generation.0,
+            frontends: config.frontends.len() as u64,
+            nodes_expected: self.expected.ready.len() as u64,
+            nodes_connected: self.connected.count() as u64,
+            objects: self.objects.counts(),
+            ..self.numbers.clone()
+        }
+    }
+
+    fn begin(&mut self) {
+        let assigned = self.objects.assigned();
+        Arc::make_mut(&mut self.objects.snapshot).assigned = assigned;
+        self.objects.touch_all();
+    }
+
+    fn publish(&mut self, touched: &Touched) {
+        let last = self.outlets.published.borrow().clone();
+        let is_first = last.generation == Generation(0);
+        let snapshot = &self.objects.snapshot;
+        let config = match touched {
+            Touched::Services(services) if !is_first => retranslate(snapshot, &last.config, services),
+            _ => translate::config(snapshot),
+        };
+        if config == *last.config && !is_first {
+            return;
+        }
+        let generation = self.next;
+        self.next = Generation(generation.0 + 1);
+        self.history.publish(&last.config, &config, generation, Instant::now());
+        tracing::info!(generation = generation.0, frontends = config.frontends.len(), "published");
+        self.outlets.published.send_replace(Published { generation, config: Arc::new(config) });
+    }
+
+    /// What somebody else wrote over our statuses is written again.
+    fn compare_written(&mut self) {
+        let mut differ = false;
+        for key in self.objects.take_written() {
+            let Some(observed) = self.objects.observed().get(&key).cloned() else { continue };
+            match &self.statuses.ledger {
+                Some(ledger) if !ledger.is_told(&key) || ledger.agrees(&key, &observed) => continue,
+                _ => self.distrust(key),
+            }
+            differ = true;
+        }
+        if differ {
+            self.mark(Touched::Everything);
+        }
+    }
+
+    fn distrust(&mut self, key: ObjectKey) {
+        match &mut self.statuses.ledger {
+            Some(ledger) => ledger.distrust(&[key].into()),
+            None => drop(self.statuses.distrusted.insert(key)),
+        }
+    }
+
+    fn look_at_nodes(&mut self) {
+        let now = Instant::now();
+        self.expected = self.fleet.expected(now);
+        let (report, due) = self.history.report(&self.expected, &self.connected.said(), now);
+        self.report_due = due;
+        if self.report.as_deref() != Some(&report) {
+            self.report = Some(Arc::new(report));
+            let now = Instant::now();
+            let first = self.statuses.marked.map_or(now, |(first, _)| first);
+            self.statuses.marked = Some((first, now));
+        }
+    }
+
+    fn mark(&mut self, touched: Touched) {
+        self.statuses.untold.merge(touched);
+        let now = Instant::now();
+        let first = self.statuses.marked.map_or(now, |(first, _)| first);
+        self.statuses.marked = Some((first, now));
+    }
+
+    fn statuses_due(&self) -> Option<Instant> {
+        self.statuses.ledger.as_ref()?;
+        let (first, last) = self.statuses.marked?;
+        Some((last + STATUS_DELAY).min(first + STATUS_LATEST))
+    }
+
+    fn work_statuses_out(&mut self) {
+        let Some(mut ledger) = self.statuses.ledger.take() else { return };
+        self.statuses.marked = None;
+        let mut untold = std::mem::take(&mut self.statuses.untold);
+        if self.report != self.told_report {
+            untold = Touched::Everything;
+        }
+        self.told_report = self.report.clone();
+        let snapshot = Arc::clone(&self.objects.snapshot);
+        let observed = Arc::clone(self.objects.observed());
+        let report = self.report.clone();
+        // Without a node nobody is going to answer.
+        let hold = !self.expected.ready.is_empty();
+        let worked = self.outlets.worked.clone();
+        tokio::task::spawn_blocking(move || {
+            let now = Timestamp::now();
+            let (statuses, is_all) = match untold {
+                Touched::Services(services) => {
+                    (translate::retell(&snapshot, report.as_deref(), &services), false)
+                }
+                Touched::Everything => {
+                    let Translation { statuses, .. } = translate(&snapshot, report.as_deref());
+                    (statuses, true)
+                }
+            };
+            let due = ledger.due(&statuses, is_all, hold, &observed, now);
+            let assigned = is_all.then(|| assigned::of(&statuses));
+            drop::<Statuses>(statuses);
+            if is_all {
+                release_memory();
+            }
+            // Where nobody takes it the leader has ended.
+            let _ = worked.blocking_send(Worked { ledger, due, assigned });
+        });
+    }
+
+    /// Remembers who has which address, and lets those rest that were given back.
+    fn assign(&mut self, assigned: Assigned) {
+        if self.objects.snapshot.assigned == assigned {
+            return;
+        }
+        let held: BTreeSet<IpAddr> = assigned.values().flatten().copied().collect();
+        let before: BTreeSet<IpAddr> = self.objects.snapshot.assigned.values().flatten().copied().collect();
+        let until = Instant::now() + REST;
+        self.resting.extend(before.difference(&held).map(|address| (*address, until)));
+        self.resting.retain(|address, _| !held.contains(address));
+        Arc::make_mut(&mut self.objects.snapshot).assigned = assigned;
+        self.rest();
+    }
+
+    fn rest(&mut self) {
+        Arc::make_mut(&mut self.objects.snapshot).resting = self.resting.keys().copied().collect();
+    }
+}
