@@ -14,8 +14,13 @@ mod program;
 mod topology;
 mod up;
 
+pub use node::Proxy;
+pub use program::Place;
+pub use topology::{CLIENT, UNUSABLE, USABLE};
+pub use up::{kubectl, last_lines};
+
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
@@ -72,8 +77,8 @@ pub struct Up {
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=9))]
     nodes: u8,
     /// How kube-proxy does its work.
-    #[arg(long, value_enum, default_value_t = node::Proxy::Nftables)]
-    proxy: node::Proxy,
+    #[arg(long, value_enum, default_value_t = Proxy::Nftables)]
+    proxy: Proxy,
     /// Leave out the image of `blixt`.
     #[arg(long, conflicts_with = "binary")]
     no_image: bool,
@@ -86,10 +91,10 @@ pub struct Up {
 pub struct Load {
     /// A static `blixt` that is there already, instead of one built now.
     #[arg(long)]
-    binary: Option<PathBuf>,
+    pub binary: Option<PathBuf>,
     /// Install what is missing without asking.
     #[arg(long)]
-    yes: bool,
+    pub yes: bool,
 }
 
 /// `cargo xtask cluster`.
@@ -97,8 +102,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     match &args.command {
         Verb::Up(args) => up(args).map(|()| ExitCode::SUCCESS),
         _ if !is_root() => again_as_root(),
-        Verb::Down => down().map(|()| ExitCode::SUCCESS),
-        Verb::Kubectl { args } => nodes().and_then(|_| hand_over(&mut up::kubectl().args(args))),
+        Verb::Down => take_down().map(|()| ExitCode::SUCCESS),
+        Verb::Kubectl { args } => nodes().and_then(|_| hand_over(&mut kubectl().args(args))),
         Verb::In { place, args } => hand_over(place_of(place)?.command(&args[0]).args(&args[1..])),
         Verb::Load(args) => load(args).map(|()| ExitCode::SUCCESS),
         Verb::Kill { program } => program::signal(program, "KILL").map(|()| ExitCode::SUCCESS),
@@ -106,36 +111,74 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
 }
 
-fn up(args: &Up) -> Result<()> {
-    let compiler = setup::prepare(Purpose::Cluster, args.load.yes)?;
-    let parts = parts::build()?;
-    let binary = match &args.load.binary {
-        _ if args.no_image => None,
-        Some(binary) => Some(binary.clone()),
-        None => Some(image::build_static(compiler.as_ref())?),
-    };
-    if !is_root() {
-        // It finds all of it built.
-        let binary =
-            binary.map_or("--no-image".to_owned(), |binary| format!("--binary={}", binary.display()));
-        let (nodes, proxy) = (format!("--nodes={}", args.nodes), format!("--proxy={}", args.proxy));
-        return succeed(as_root_again().args(["cluster", "up", &nodes, &proxy, &binary]));
-    }
+/// What a cluster is brought up with.
+pub struct Supplies {
+    /// Programs and images.
+    pub parts: parts::Parts,
+    /// The static `blixt`.
+    pub blixt: Option<PathBuf>,
+}
+
+/// Makes the machine ready, and builds what is not built. Needs root only for what it installs.
+pub fn supplies(load: &Load, with_blixt: bool) -> Result<Supplies> {
+    let compiler = setup::prepare(Purpose::Cluster, load.yes)?;
+    // Go's compiler and Rust's keep a machine of few cores busy by turns: both at once take little longer than the longer one.
+    let (parts, blixt) = std::thread::scope(|scope| {
+        let blixt = scope.spawn(|| match &load.binary {
+            _ if !with_blixt => Ok(None),
+            Some(binary) => Ok(Some(binary.clone())),
+            None => image::build_static(compiler.as_ref()).map(Some),
+        });
+        (parts::build(), blixt.join().expect("a panic ends the program"))
+    });
+    Ok(Supplies { parts: parts?, blixt: blixt? })
+}
+
+/// Brings a cluster up; one that is there is taken down first. What fails half-way is taken down again.
+pub fn bring_up(nodes: u8, proxy: Proxy, supplies: &Supplies) -> Result<()> {
     let _lock = lock()?;
     clear()?;
-    eprintln!("==> bring up a cluster: {} nodes, kube-proxy by {}", args.nodes, args.proxy);
-    if let Err(error) = up::up(&up::Wish { nodes: args.nodes, proxy: args.proxy, blixt: binary }, &parts) {
+    eprintln!("==> bring up a cluster: {nodes} nodes, kube-proxy by {proxy}");
+    let wish = up::Wish { nodes, proxy, blixt: supplies.blixt.clone() };
+    if let Err(error) = up::up(&wish, &supplies.parts) {
         eprintln!("==> it failed: take it down");
         down::down().context("after a failure the cluster cannot be taken down")?;
         return Err(error);
     }
-    println!("the cluster is up: `cargo xtask cluster kubectl -- get nodes`, `cargo xtask cluster down`");
     Ok(())
 }
 
-fn down() -> Result<()> {
+/// Ends the cluster, and removes every trace of it.
+pub fn take_down() -> Result<()> {
     let _lock = lock()?;
     down::down()
+}
+
+/// Whether a cluster is up, or what became of it.
+pub fn is_up() -> bool {
+    program::is_running("etcd") && program::is_running("apiserver")
+}
+
+/// Puts a `blixt` onto every node.
+pub fn load_image(binary: &Path) -> Result<()> {
+    let nodes = nodes()?;
+    let archive = up::write_image(binary)?;
+    nodes.into_iter().try_for_each(|node| up::import(node, &archive))
+}
+
+fn up(args: &Up) -> Result<()> {
+    let supplies = supplies(&args.load, !args.no_image)?;
+    if !is_root() {
+        // It finds all of it built.
+        let blixt = &supplies.blixt;
+        let blixt =
+            blixt.as_ref().map_or("--no-image".to_owned(), |blixt| format!("--binary={}", blixt.display()));
+        let (nodes, proxy) = (format!("--nodes={}", args.nodes), format!("--proxy={}", args.proxy));
+        return succeed(as_root_again().args(["cluster", "up", &nodes, &proxy, &blixt]));
+    }
+    bring_up(args.nodes, args.proxy, &supplies)?;
+    println!("the cluster is up: `cargo xtask cluster kubectl -- get nodes`, `cargo xtask cluster down`");
+    Ok(())
 }
 
 /// Removes what an earlier cluster left.
@@ -148,13 +191,11 @@ fn clear() -> Result<()> {
 }
 
 fn load(args: &Load) -> Result<()> {
-    let binary = match &args.binary {
-        Some(binary) => binary.clone(),
-        None => image::build_static(setup::prepare(Purpose::Cluster, args.yes)?.as_ref())?,
-    };
-    let nodes = nodes()?;
-    let archive = up::write_image(&binary)?;
-    nodes.into_iter().try_for_each(|node| up::import(node, &archive))
+    nodes()?;
+    match &args.binary {
+        Some(binary) => load_image(binary),
+        None => load_image(&image::build_static(setup::prepare(Purpose::Cluster, args.yes)?.as_ref())?),
+    }
 }
 
 fn start(name: &str) -> Result<()> {
@@ -164,9 +205,9 @@ fn start(name: &str) -> Result<()> {
     program::Program::kept(name)?.start()
 }
 
-fn place_of(name: &str) -> Result<program::Place> {
+fn place_of(name: &str) -> Result<Place> {
     if name == "client" {
-        return Ok(program::Place { network: topology::CLIENT.to_owned(), mounts: None });
+        return Ok(Place { network: CLIENT.to_owned(), mounts: None });
     }
     let node = nodes()?.into_iter().find(|node| node.name() == name);
     node.map(node::place).with_context(|| format!("{name}: neither `client` nor a node of this cluster"))
@@ -188,7 +229,7 @@ fn lock() -> Result<File> {
 }
 
 /// Runs a command with our input and output, and answers with its exit code.
-fn hand_over(command: &mut Command) -> Result<ExitCode> {
+pub fn hand_over(command: &mut Command) -> Result<ExitCode> {
     let status = command.status().with_context(|| format!("{}: cannot be started", describe(command)))?;
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
 }
@@ -197,8 +238,18 @@ fn again_as_root() -> Result<ExitCode> {
     hand_over(as_root_again().args(std::env::args_os().skip(1)))
 }
 
+/// The kubeconfig of the cluster's administrator.
+pub fn admin() -> PathBuf {
+    place::kubeconfig("admin")
+}
+
+/// What the cluster's own programs print.
+pub fn logs() -> Vec<PathBuf> {
+    program::names().iter().map(|name| program::log(name)).collect()
+}
+
 /// This program by sudo, with what it needs of our environment.
-fn as_root_again() -> Command {
+pub fn as_root_again() -> Command {
     let kept = "HOME,PATH,CARGO,CARGO_HOME,CARGO_TARGET_DIR,RUSTUP_HOME,RUSTUP_TOOLCHAIN,XDG_CACHE_HOME,GOPATH,GOMODCACHE";
     let mut command = Command::new("sudo");
     command.arg(format!("--preserve-env={kept}")).arg("--").arg(std::env::current_exe().unwrap_or_default());

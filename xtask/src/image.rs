@@ -15,7 +15,7 @@ use crate::workspace;
 
 /// The name of the image in `deploy/` and wherever a cluster is asked to run it. It names no registry: who publishes the
 /// image says where.
-pub const BLIXT: &str = concat!("localhost/blixt:v", env!("CARGO_PKG_VERSION"));
+pub const BLIXT: &str = concat!("localhost/blixt:", env!("CARGO_PKG_VERSION"));
 
 /// What `cargo xtask image` takes.
 #[derive(clap::Args)]
@@ -44,8 +44,8 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// Writes the image of `blixt`.
 pub fn blixt(program: &Path, output: &Path) -> Result<()> {
-    // Agents need root for bpf; what does not is told another user by its manifest.
-    write(&Image { names: &[BLIXT.to_owned()], program: "blixt", user: "0:0" }, program, output)
+    // Agents need root for bpf: their manifest says so.
+    write(&Image { names: &[BLIXT.to_owned()], program: "blixt", user: "65532:65532" }, program, output)
 }
 
 /// Writes the image of one static program.

@@ -6,6 +6,7 @@ mod bench;
 mod build;
 mod cluster;
 mod codegen;
+mod conformance;
 mod demo;
 mod image;
 mod leftovers;
@@ -46,6 +47,8 @@ enum Command {
     Manifests(manifests::Args),
     /// Run a Kubernetes cluster on this machine.
     Cluster(cluster::Args),
+    /// Run the official conformance suite against Blixt in a cluster on this machine.
+    Conformance(conformance::Args),
     /// Run every test, and compare with `docs/tests.md`.
     Test(test::Args),
     /// Measure speed and memory against their bars, and write `docs/performance/`.
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Command::Image(args) => image::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Manifests(args) => manifests::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Cluster(args) => cluster::run(&args),
+        Command::Conformance(args) => conformance::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Bench(args) => bench::run(&args),
     };

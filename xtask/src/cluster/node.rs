@@ -35,7 +35,8 @@ impl fmt::Display for Proxy {
 }
 
 /// What a node keeps on disk, and where it sees it.
-const DIRECTORIES: [(&str, &str); 4] = [
+const DIRECTORIES: [(&str, &str); 5] = [
+    ("blixt", "/var/lib/blixt"),
     ("kubelet", "/var/lib/kubelet"),
     ("cni", "/var/lib/cni"),
     ("containerd", "/var/lib/containerd"),
@@ -139,7 +140,6 @@ pub fn kubelet(kube: &Path, node: Node) -> Program {
         format!("--kubeconfig={}", place::kubeconfig(&format!("kubelet-{}", node.name())).display()),
         format!("--hostname-override={}", node.name()),
         format!("--node-ip={}", node.addresses().join(",")),
-        "--v=2".to_owned(),
     ];
     program(node, "kubelet", words)
 }

@@ -34,6 +34,8 @@ const RECIPE: u32 = 1;
 pub struct Parts {
     /// Kubernetes and etcd.
     pub kube: PathBuf,
+    /// The test program of the official suite.
+    pub suite: PathBuf,
     /// Archives of the images that a cluster starts with.
     pub images: Vec<PathBuf>,
     /// The CRDs of the Gateway API, standard channel.
@@ -60,6 +62,7 @@ pub fn build() -> Result<Parts> {
     })?;
     Ok(Parts {
         kube: kube.join("kube"),
+        suite: suite.join("suite"),
         images: vec![pause.join("pause.tar"), suite.join("echo-basic.tar"), coredns.join("coredns.tar")],
         crds: suite.join("crds"),
     })

@@ -20,6 +20,10 @@ pub const NAMESPACES: &str = "blixt-cluster-";
 pub const SERVICES: [&str; 2] = ["10.96.0.0/16", "fd00:10:96::/112"];
 /// What all pods' addresses lie in.
 pub const PODS: [&str; 2] = ["10.244.0.0/16", "fd00:10:244::/48"];
+/// An address that a Gateway may ask for: of the pools in `tests/cluster/conformance-class.yaml`.
+pub const USABLE: &str = "172.30.8.200";
+/// One that nobody routes.
+pub const UNUSABLE: &str = "172.30.9.200";
 /// The addresses that clients send to all nodes alike.
 const BALANCED: [&str; 2] = ["172.30.8.0/24", "fd00:172:30:8::/64"];
 const CLIENT_ADDRESSES: [&str; 2] = ["172.30.0.1", "fd00:172:30::1"];

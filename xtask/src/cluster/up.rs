@@ -82,12 +82,7 @@ pub fn up(wish: &Wish, parts: &Parts) -> Result<()> {
 
 /// `kubectl` as the cluster's administrator.
 pub fn kubectl() -> Kubectl {
-    kubectl_in(&control_plane::NODE.namespace())
-}
-
-/// The same, in the network namespace of that name.
-pub fn kubectl_in(network: &str) -> Kubectl {
-    let place = Place { network: network.to_owned(), mounts: None };
+    let place = Place { network: control_plane::NODE.namespace(), mounts: None };
     let mut command = place.command(place::state("kube"));
     command.arg("kubectl").env("KUBECONFIG", place::kubeconfig("admin"));
     Kubectl(command)

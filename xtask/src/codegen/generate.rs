@@ -177,7 +177,6 @@ fn blixt_class() -> Value {
                 "additionalPrinterColumns": [
                     { "name": "L7 listeners", "type": "string", "jsonPath": ".spec.l7Listeners" },
                     { "name": "Forwarding", "type": "string", "jsonPath": ".spec.forwarding" },
-                    { "name": "Pools", "type": "string", "jsonPath": ".spec.addressPools[*].name" },
                     { "name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp" },
                 ],
                 "schema": { "openAPIV3Schema": {

@@ -118,9 +118,13 @@ impl<'a> Parents<'a> {
             message,
         };
         let Some(key) = parent_key(route, reference) else {
-            let message =
-                format!("{} is no parent that Blixt serves: name a Gateway or a ListenerSet", reference.kind);
-            notes.push(note(message));
+            // An HTTPRoute may well be for a mesh or for somebody else's kind of parent.
+            if route.kind != Kind::HttpRoute {
+                notes.push(note(format!(
+                    "{} is no parent that Blixt serves: name a Gateway or a ListenerSet",
+                    reference.kind
+                )));
+            }
             return None;
         };
         if let Some(listeners) = self.known.get(&key) {
