@@ -119,7 +119,7 @@ mod tests {
     fn the_chart_has_the_version_of_the_program_and_its_image() {
         let version = env!("CARGO_PKG_VERSION");
         let chart = read("deploy/chart/Chart.yaml");
-        for line in [format!("\nversion: {version}\n"), format!("\nappVersion: v{version}\n")] {
+        for line in [format!("\nversion: {version}\n"), format!("\nappVersion: {version}\n")] {
             assert!(chart.contains(&line), "{line:?} is missing in\n{chart}");
         }
         let text = read(INSTALL);
