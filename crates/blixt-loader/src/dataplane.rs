@@ -39,6 +39,9 @@ pub struct Options {
     pub hop_life: Duration,
     /// Attach TC programs as filters of a clsact queueing discipline even where the kernel has TCX.
     pub filters: bool,
+    /// Remove what instances of namespaces that are gone have left. Only who sees every process of the machine can tell: a
+    /// container cannot.
+    pub remove_dead: bool,
 }
 
 /// What [`Dataplane::open`] found.
@@ -81,6 +84,7 @@ impl Default for Options {
             settings: Settings::DEFAULT,
             hop_life: Duration::from_secs(10),
             filters: false,
+            remove_dead: true,
         }
     }
 }
@@ -107,7 +111,7 @@ impl Dataplane {
     }
 
     fn open_locked(options: &Options, instance: Instance, lock: Lock) -> Result<Self, Error> {
-        let dead_instances = cleanup::remove_dead(&instance);
+        let dead_instances = if options.remove_dead { cleanup::remove_dead(&instance) } else { Vec::new() };
         let directory = instance.directory()?;
         let own = directory.join(instance::layout());
         let is_new = !own.is_dir();

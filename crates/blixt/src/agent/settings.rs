@@ -43,9 +43,12 @@ impl TryFrom<AgentArgs> for Settings {
         }
         let mut node: node::settings::Settings = node.try_into()?;
         node.announces = false;
+        // A pod does not.
+        node.sees_processes = false;
         Ok(Self {
             door: Door { url: controller, authority: authority.parse()?, token },
-            state_dir,
+            // Nodes may share a file system, where they are namespaces of one machine.
+            state_dir: state_dir.join(&node.node_name),
             installation: Installation::new(daemon_set.as_deref())?,
             node,
         })

@@ -36,6 +36,8 @@ pub struct Settings {
     pub node_name: String,
     /// ARP and NDP are answered for owned addresses on its links. Of several nodes that serve an address none may.
     pub announces: bool,
+    /// It sees every process of the machine, and so which network namespaces are gone.
+    pub sees_processes: bool,
 }
 
 impl TryFrom<NodeArgs> for Settings {
@@ -64,6 +66,7 @@ impl TryFrom<NodeArgs> for Settings {
             limits: Limits::new(frontends, backends),
             node_name: node_name.map_or_else(host_name, Ok)?,
             announces: true,
+            sees_processes: true,
         })
     }
 }
@@ -76,7 +79,7 @@ impl Settings {
             capacity.flows = flows;
         }
         capacity.limits = self.limits;
-        Options { capacity, hop_life, ..Options::default() }
+        Options { capacity, hop_life, remove_dead: self.sees_processes, ..Options::default() }
     }
 }
 
