@@ -119,6 +119,32 @@ fn many_documents_keep_their_order() {
     assert_eq!(names, (0..1500).map(|number| format!("n-{number}")).collect::<Vec<_>>());
 }
 
+/// What a status says is what the next translation, or the one after a restart, starts from.
+#[test]
+fn addresses_that_were_given_stay() {
+    let mut gateways = 0;
+    for input in files("testdata", ".in.yaml") {
+        let text = fs::read_to_string(&input).expect("a golden file is readable");
+        let mut snapshot = snapshot(&text).0;
+        let first = translate(&snapshot, None);
+        snapshot.assigned = first
+            .statuses
+            .iter()
+            .filter_map(|(key, status)| match status {
+                Status::Gateway(status) => Some((key.clone(), &status.addresses)),
+                _ => None,
+            })
+            .map(|(key, addresses)| {
+                let parsed = addresses.iter().map(|address| address.value.parse().expect("an address"));
+                (key, parsed.collect())
+            })
+            .collect();
+        gateways += snapshot.assigned.len();
+        assert_eq!(translate(&snapshot, None), first, "{}", input.display());
+    }
+    assert!(gateways >= 80, "only {gateways} Gateways were looked at");
+}
+
 /// Endpoints change all the time: what they do not touch is not translated anew.
 #[test]
 fn retranslating_endpoints_is_translating_everything() {

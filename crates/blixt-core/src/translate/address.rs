@@ -44,7 +44,7 @@ const fn v6(number: u128) -> IpAddr {
 pub fn assign<'a>(snapshot: &'a Snapshot, gateways: &mut [GatewayState<'a>]) {
     let mut giver = Giver {
         snapshot,
-        taken: snapshot.machine.addresses.union(&snapshot.resting).copied().collect(),
+        held: snapshot.machine.addresses.clone(),
         given: BTreeMap::new(),
         shared: BTreeMap::new(),
     };
@@ -69,8 +69,8 @@ pub fn assign<'a>(snapshot: &'a Snapshot, gateways: &mut [GatewayState<'a>]) {
 /// Who has what.
 struct Giver<'a> {
     snapshot: &'a Snapshot,
-    /// What a pool may not give: held by a Gateway, the machine's own, or resting.
-    taken: BTreeSet<IpAddr>,
+    /// What Gateways have, and the machine's own.
+    held: BTreeSet<IpAddr>,
     /// Who was given an address by a pool.
     given: BTreeMap<IpAddr, &'a ObjectKey>,
     /// What the Gateways that share have.
@@ -147,7 +147,7 @@ impl<'a> Giver<'a> {
         }
         self.share(state);
         for address in self.snapshot.assigned.get(state.key).into_iter().flatten() {
-            let held = self.given.contains_key(address) || self.snapshot.machine.addresses.contains(address);
+            let held = self.held.contains(address);
             if may_get(state, *address) && !has_family(state, (*address).into()) && !held {
                 self.give(state, *address);
             }
@@ -171,7 +171,7 @@ impl<'a> Giver<'a> {
     }
 
     fn hold(&mut self, state: &mut GatewayState<'a>, address: IpAddr) {
-        self.taken.insert(address);
+        self.held.insert(address);
         state.addresses.push(address);
         if let Some(group) = group(state.gateway) {
             self.shared.entry(group).or_default().insert(address);
@@ -214,7 +214,8 @@ impl<'a> Giver<'a> {
                 continue;
             }
             let name = state.key.to_string();
-            match pools.iter().find_map(|ranges| free_address(ranges, &name, &self.taken)) {
+            let taken = [&self.held, &self.snapshot.resting];
+            match pools.iter().find_map(|ranges| free_address(ranges, &name, &taken)) {
                 Some(address) => self.give(state, address),
                 None => state.address_refusal = not_assigned(self.exhausted(family, pools.concat())),
             }
@@ -275,15 +276,19 @@ fn has_family(state: &GatewayState<'_>, family: Family) -> bool {
 
 /// The first free address from a place that follows from the name, around to that place again. Ranges hold usable
 /// addresses only, so that no more steps are taken than addresses are; of full ranges none is.
-fn free_address(ranges: &[AddressRange], name: &str, taken: &BTreeSet<IpAddr>) -> Option<IpAddr> {
+fn free_address(ranges: &[AddressRange], name: &str, taken: &[&BTreeSet<IpAddr>]) -> Option<IpAddr> {
     let is_full = |range: &&AddressRange| {
-        let held = taken.range(range.first()..=range.last()).count();
-        u128::try_from(held).is_ok_and(|held| held >= range.len())
+        taken.iter().any(|taken| {
+            let held = taken.range(range.first()..=range.last()).count();
+            u128::try_from(held).is_ok_and(|held| held >= range.len())
+        })
     };
     let ranges: Vec<&AddressRange> = ranges.iter().filter(|range| !is_full(range)).collect();
     let size = ranges.iter().fold(0_u128, |size, range| size.saturating_add(range.len()));
     let start = u128::from(xxhash_rust::xxh3::xxh3_64(name.as_bytes())).checked_rem(size)?;
-    (0..size).map(|step| nth(&ranges, (start + step) % size)).find(|address| !taken.contains(address))
+    (0..size)
+        .map(|step| nth(&ranges, (start + step) % size))
+        .find(|address| taken.iter().all(|taken| !taken.contains(address)))
 }
 
 fn nth(ranges: &[&AddressRange], mut index: u128) -> IpAddr {
