@@ -34,12 +34,7 @@ pub fn run(args: &Args) -> Result<()> {
     if args.check {
         succeed(go("test")?.arg("./..."))?;
     }
-    let chart = workspace::root().join(CHART);
-    let mut helm = go("run")?;
-    helm.arg(".").arg(&chart).args(VALUES);
-    let body = output(&mut helm).with_context(|| {
-        format!("{CHART}: cannot be rendered; `cargo xtask manifests --check` says what is wrong with it")
-    })?;
+    let body = render(&[])?;
     let text = format!("{}{body}", header(&sources()?, &body));
     let file = workspace::root().join(INSTALL);
     if !args.check {
@@ -49,6 +44,15 @@ pub fn run(args: &Args) -> Result<()> {
         bail!("{INSTALL} is not what {CHART} renders to: run `cargo xtask manifests`");
     }
     Ok(())
+}
+
+/// What `install.yaml` has, with some values of the chart set otherwise: `secrets.read=true`.
+pub fn render(values: &[&str]) -> Result<String> {
+    let mut helm = go("run")?;
+    helm.arg(".").arg(workspace::root().join(CHART)).args(VALUES).args(values);
+    output(&mut helm).with_context(|| {
+        format!("{CHART}: cannot be rendered; `cargo xtask manifests --check` says what is wrong with it")
+    })
 }
 
 fn go(verb: &str) -> Result<Command> {

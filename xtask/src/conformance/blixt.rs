@@ -9,17 +9,24 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::cluster::{self, kubectl, last_lines};
+use crate::manifests;
 use crate::process::{describe, succeed};
 use crate::workspace;
 
 /// What all of Blixt's objects are labelled with.
 const LABEL: &str = "app.kubernetes.io/name=blixt";
 
+/// The suite has HTTPS listeners, whose certificates are looked at only by who was given leave to.
+const VALUES: [&str; 1] = ["secrets.read=true"];
+
 /// Applies what a user applies, then the class that the suite runs with, and waits until all of it runs.
 pub fn install() -> Result<()> {
     let before = workloads()?;
-    for file in ["deploy/install.yaml", "tests/cluster/conformance-class.yaml"] {
-        let file = workspace::root().join(file);
+    let install = workspace::target_dir().join("conformance/install.yaml");
+    fs::create_dir_all(workspace::target_dir().join("conformance"))?;
+    fs::write(&install, manifests::render(&VALUES)?)
+        .with_context(|| format!("{}: cannot be written", install.display()))?;
+    for file in [install, workspace::root().join("tests/cluster/conformance-class.yaml")] {
         let mut apply = kubectl().args(["apply", "--server-side", "--force-conflicts", "--filename"]);
         succeed(apply.arg(file).stdout(Stdio::null()))?;
     }
