@@ -144,9 +144,11 @@ pub fn statuses(
     programmed: &Programmed<'_>,
 ) -> Statuses {
     let mut own: Vec<Vec<&ListenerState<'_>>> = gateways.iter().map(|_| Vec::new()).collect();
+    let mut of_sets = own.clone();
     let mut attached_sets = vec![0; gateways.len()];
-    for listener in listeners.iter().filter(|listener| listener.set.is_none()) {
-        own[listener.gateway].push(listener);
+    for listener in listeners {
+        let of_gateway = if listener.set.is_none() { &mut own } else { &mut of_sets };
+        of_gateway[listener.gateway].push(listener);
     }
     let with_valid_listener: BTreeSet<usize> =
         listeners.iter().filter(|listener| listener.is_valid()).filter_map(|listener| listener.set).collect();
@@ -156,9 +158,10 @@ pub fn statuses(
     gateways
         .iter()
         .zip(own)
+        .zip(of_sets)
         .zip(attached_sets)
-        .map(|((state, own), attached_sets)| {
-            let status = status(state, &own, attached_sets, programmed);
+        .map(|(((state, own), of_sets), attached_sets)| {
+            let status = status(state, &own, &of_sets, attached_sets, programmed);
             (state.key.clone(), Status::Gateway(status))
         })
         .collect()
@@ -167,19 +170,21 @@ pub fn statuses(
 fn status(
     state: &GatewayState<'_>,
     listeners: &[&ListenerState<'_>],
+    of_sets: &[&ListenerState<'_>],
     attached_listener_sets: u32,
     programmed: &Programmed<'_>,
 ) -> GatewayStatus {
     let generation = state.gateway.metadata.generation;
     let accepted = listener::owner_accepted(state.refusal.as_ref(), listeners, generation);
     let outcome = outcome(state, listeners, &accepted, programmed);
+    let serving = serving(&[listeners, of_sets].concat(), &outcome);
     let addresses = if state.refusal.is_some() { &[][..] } else { &state.addresses };
     GatewayStatus {
         addresses: addresses
             .iter()
             .map(|address| StatusAddress { address_type: "IPAddress".into(), value: address.to_string() })
             .collect(),
-        conditions: vec![accepted, outcome],
+        conditions: vec![accepted, outcome, serving],
         listeners: listeners
             .iter()
             .map(|listener| listener::status(listener, state, generation, programmed))
@@ -222,4 +227,35 @@ fn outcome(
             done.say("the data plane serves every valid listener"),
         ),
     }
+}
+
+/// `blixt.dev/Serving`, Blixt's own: whether the next connection follows this generation, to a route.
+fn serving(listeners: &[&ListenerState<'_>], programmed: &Condition) -> Condition {
+    let condition = |status, reason, message: String| {
+        Condition::new("blixt.dev/Serving", status, reason, message, programmed.observed_generation)
+    };
+    match programmed.status {
+        ConditionStatus::Unknown => {
+            return condition(ConditionStatus::Unknown, "Pending", programmed.message.to_string());
+        }
+        ConditionStatus::False => {
+            return condition(ConditionStatus::False, "NotProgrammed", programmed.message.to_string());
+        }
+        ConditionStatus::True => {}
+    }
+    let (served, idle): (Vec<&&ListenerState<'_>>, Vec<_>) = listeners
+        .iter()
+        .filter(|listener| listener.is_valid())
+        .partition(|listener| !listener.routes.is_empty());
+    let names = idle.iter().map(|listener| listener.spec.name.as_str()).collect::<Vec<_>>().join(", ");
+    if served.is_empty() {
+        let message = "no route serves a listener: connections are refused";
+        return condition(ConditionStatus::False, "NoRoute", message.into());
+    }
+    let message = if idle.is_empty() {
+        "a route serves every valid listener".to_owned()
+    } else {
+        format!("routes serve, but none serves {names}: connections there are refused")
+    };
+    condition(ConditionStatus::True, "Serving", message)
 }
