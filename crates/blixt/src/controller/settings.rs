@@ -51,7 +51,7 @@ impl TryFrom<ControllerArgs> for Settings {
                 Listen::At(address) => Some(address),
             },
             agents,
-            kinds: Kind::ALL.into_iter().filter(|kind| secrets || kind.name() != "Secret").collect(),
+            kinds: Kind::ALL.into_iter().filter(|kind| secrets || *kind != Kind::Secret).collect(),
         })
     }
 }

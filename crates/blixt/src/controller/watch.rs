@@ -98,7 +98,10 @@ pub fn watch(
         let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
         let put = move |object: DynamicObject| object_seen(kind, object);
         let gone = move |object: &DynamicObject| Some(Seen::Gone(key(kind, object)));
-        let stream = watcher(api, Config::default().page_size(PAGE));
+        let config = Config::default().page_size(PAGE);
+        // Other Secrets are nobody's certificate, and nobody's business.
+        let config = if kind == Kind::Secret { config.fields("type=kubernetes.io/tls") } else { config };
+        let stream = watcher(api, config);
         tasks.spawn(follow(stream, Source::Kind(kind), put, gone, seen.clone()));
     }
     let nodes = watcher(Api::<Node>::all(client.clone()), Config::default().page_size(PAGE));
