@@ -174,7 +174,7 @@ fn tables() -> Vec<Op> {
     let tcp = |address: [u8; 4], port| Endpoint { address: address.into(), port, protocol: Protocol::Tcp };
     let mac = Mac([2, 0, 0, 0, 0, 1]);
     let ids: Vec<BackendId> = (1..=BACKENDS).map(|slot| BackendId::new(slot.into(), 1)).collect();
-    let device = DeviceEntry { mac, mtu: 1500, xdp_target: false, xdp_sender: false };
+    let device = DeviceEntry { mac, mtu: 1500, xdp_target: false, xdp_sender: false, of_host: false };
     let hop = HopEntry {
         next_hop: Some(BACKEND.into()),
         device: LOOPBACK,

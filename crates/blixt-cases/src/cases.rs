@@ -12,6 +12,7 @@ mod other;
 mod port;
 mod refusal;
 mod shape;
+mod way;
 
 use std::net::IpAddr;
 
@@ -27,6 +28,7 @@ pub fn cases() -> Vec<Case> {
     [
         connection::cases(),
         port::cases(),
+        way::cases(),
         close::cases(),
         change::cases(),
         refusal::cases(),

@@ -114,7 +114,10 @@ pub fn to_backend(ip: &[u8]) -> Vec<u8> {
 pub fn tables(way: Way) -> Tables {
     let mut tables = Tables::default();
     for (index, mac, mtu) in [(CLIENT_SIDE, OUR_MAC, CLIENT_MTU), (BACKEND_SIDE, INNER_MAC, MTU)] {
-        tables.devices.insert(index, DeviceEntry { mac: Mac(mac), mtu, xdp_target: true, xdp_sender: true });
+        tables.devices.insert(
+            index,
+            DeviceEntry { mac: Mac(mac), mtu, xdp_target: true, xdp_sender: true, of_host: false },
+        );
     }
     let hop = HopEntry {
         next_hop: None,
@@ -226,7 +229,7 @@ fn backend(
         state,
         way,
         source: net.source,
-        hop: if way == Way::Local { 0 } else { HOP },
+        hop: HOP,
         route: ROUTE,
     };
     (BackendSlot { family: address.into(), slot: slot(protocol, which) }, entry)

@@ -136,8 +136,8 @@ fn devices(host: &Host, previous: &Tables) -> BTreeMap<u32, DeviceEntry> {
         .iter()
         .filter(|(index, _)| holders.get(&slot(index)) == Some(index))
         .map(|(index, device)| {
-            let Device { mac, mtu, xdp_target, xdp_sender, .. } = *device;
-            (*index, DeviceEntry { mac, mtu, xdp_target, xdp_sender })
+            let Device { mac, mtu, xdp_target, xdp_sender, of_host, .. } = *device;
+            (*index, DeviceEntry { mac, mtu, xdp_target, xdp_sender, of_host })
         })
         .collect()
 }

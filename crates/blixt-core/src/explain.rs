@@ -98,6 +98,9 @@ pub struct BackendStep {
     pub device: Option<u32>,
     /// The neighbour's MAC address, where it is known.
     pub neighbour: Option<Mac>,
+    /// Whatever the way, this client is hidden behind the machine's address: the backend would answer it past us.
+    #[serde(default)]
+    pub masked: bool,
 }
 
 /// Runs the packet through the data plane.
@@ -125,7 +128,7 @@ fn explain_family<A: AddressFamily>(
     let simulation = Simulation::new(tables, memory, settings);
     let key = tuple.key::<A>();
     let before = key.and_then(|key| simulation.flow_of(&key));
-    let mut pkt = packet::first(tuple, tables);
+    let mut pkt = packet::first(tuple, tables, before.map(|flow| flow.client));
     let verdict = simulation.enters(&mut pkt);
     let after = key.and_then(|key| simulation.flow_of(&key));
     let dialled = Endpoint {
@@ -133,13 +136,14 @@ fn explain_family<A: AddressFamily>(
         port: tuple.destination.port(),
         protocol: tuple.protocol,
     };
-    let flow = before.map(|flow| FlowStep {
-        request: flow.flags & blixt_packet::abi::FLOW_REQUEST != 0,
-        idle: memory.now().saturating_sub(flow.seen),
-    });
+    let flow = before
+        .map(|flow| FlowStep { request: flow.is_request(), idle: memory.now().saturating_sub(flow.seen) });
     let frontend = frontend_step(&dialled, key.filter(|_| before.is_none()).as_ref(), tables, config);
     let chosen = after.map(|flow| flow.backend);
-    let backend = chosen.and_then(|id| backend_step::<A>(id, frontend.as_ref(), tables));
+    let mut backend = chosen.and_then(|id| backend_step::<A>(id, frontend.as_ref(), tables));
+    if let (Some(backend), Some(flow)) = (&mut backend, after) {
+        backend.masked = flow.is_masked();
+    }
     let outcome = outcome(verdict);
     let is_on = matches!(outcome, Outcome::Sent | Outcome::Delivered);
     Explanation {
@@ -193,6 +197,7 @@ fn backend_step<A: AddressFamily>(
         share: slots.map(|slots| slots.iter().filter(|slot| **slot == id).count() as u32),
         device: hop.map(|hop| hop.device),
         neighbour: hop.and_then(|hop| hop.destination),
+        masked: false,
     })
 }
 
@@ -280,6 +285,9 @@ impl fmt::Display for Explanation {
             }
             writeln!(f, "{}", if backend.state == BackendState::Draining { ", draining" } else { "" })?;
             let way = match backend.way {
+                Way::Local | Way::Transparent if backend.masked => {
+                    "full NAT: the backend would answer this client past us, and sees this machine's address instead"
+                }
                 Way::Nat => "full NAT: the backend sees this machine's address",
                 Way::Transparent => "transparent: the backend sees the client's address",
                 Way::Local => "local: this machine's own stack delivers, the client's address is kept",

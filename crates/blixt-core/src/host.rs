@@ -36,6 +36,8 @@ pub struct Device {
     pub xdp_target: bool,
     /// What XDP sends back by it arrives.
     pub xdp_sender: bool,
+    /// What comes in by it was sent by the machine itself.
+    pub of_host: bool,
 }
 
 /// A MAC address.

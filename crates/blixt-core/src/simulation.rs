@@ -12,9 +12,9 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use blixt_packet::abi::{
-    AnswerBudget, BACKEND_DRAINING, BACKEND_GONE, BACKEND_SERVING, Backend, BackendId, DEVICE_XDP_SENDER,
-    DEVICE_XDP_TARGET, Device, EndpointKey, Flow, FlowKey, Fragment, FragmentKey, Frontend, Hop, Link,
-    OwnedAddress, Settings, V4, V6, WAY_LOCAL, WAY_NAT, WAY_TRANSPARENT,
+    AnswerBudget, BACKEND_DRAINING, BACKEND_GONE, BACKEND_SERVING, Backend, BackendId, DEVICE_OF_HOST,
+    DEVICE_XDP_SENDER, DEVICE_XDP_TARGET, Device, EndpointKey, Flow, FlowKey, Fragment, FragmentKey,
+    Frontend, Hop, Link, OwnedAddress, Settings, V4, V6, WAY_LOCAL, WAY_NAT, WAY_TRANSPARENT,
 };
 use blixt_packet::state::{Added, Entry, Route, Socket, State};
 use blixt_packet::{DropReason, Verdict, forward, leave};
@@ -205,7 +205,8 @@ impl<A: AddressFamily> State<A> for Simulation<'_> {
     fn device(&self, ifindex: u32) -> Option<Device> {
         let entry = self.tables.devices.get(&ifindex)?;
         let flags = if entry.xdp_target { DEVICE_XDP_TARGET } else { 0 }
-            | if entry.xdp_sender { DEVICE_XDP_SENDER } else { 0 };
+            | if entry.xdp_sender { DEVICE_XDP_SENDER } else { 0 }
+            | if entry.of_host { DEVICE_OF_HOST } else { 0 };
         Some(Device { ifindex, mtu: entry.mtu, mac: words(entry.mac), flags })
     }
 

@@ -76,6 +76,8 @@ pub struct DeviceEntry {
     pub xdp_target: bool,
     /// What XDP sends back by it arrives.
     pub xdp_sender: bool,
+    /// What comes in by it was sent by this machine itself.
+    pub of_host: bool,
 }
 
 /// See [`blixt_packet::abi::Hop`]. The deadline is not part of it: the loader renews it for every hop that has

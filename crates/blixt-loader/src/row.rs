@@ -6,8 +6,8 @@ use blixt_core::config::{Endpoint, Protocol};
 use blixt_core::host::Mac;
 use blixt_core::tables::{BackendEntry, BackendState, DeviceEntry, FrontendEntry, HopEntry, Way};
 use blixt_packet::abi::{
-    BACKEND_DRAINING, BACKEND_GONE, BACKEND_SERVING, Backend, DEVICE_XDP_SENDER, DEVICE_XDP_TARGET, Device,
-    EndpointKey, Frontend, Hop, Link, WAY_LOCAL, WAY_NAT, WAY_TRANSPARENT,
+    BACKEND_DRAINING, BACKEND_GONE, BACKEND_SERVING, Backend, DEVICE_OF_HOST, DEVICE_XDP_SENDER,
+    DEVICE_XDP_TARGET, Device, EndpointKey, Frontend, Hop, Link, WAY_LOCAL, WAY_NAT, WAY_TRANSPARENT,
 };
 
 use crate::Error;
@@ -127,7 +127,8 @@ pub(crate) fn device_row(ifindex: u32, entry: &DeviceEntry) -> Device {
         mtu: entry.mtu,
         mac: mac_row(entry.mac),
         flags: if entry.xdp_target { DEVICE_XDP_TARGET } else { 0 }
-            | if entry.xdp_sender { DEVICE_XDP_SENDER } else { 0 },
+            | if entry.xdp_sender { DEVICE_XDP_SENDER } else { 0 }
+            | if entry.of_host { DEVICE_OF_HOST } else { 0 },
     }
 }
 
@@ -136,7 +137,8 @@ pub(crate) fn device(row: &Device) -> Option<(u32, DeviceEntry)> {
     (row.ifindex != 0).then(|| {
         let xdp_target = row.flags & DEVICE_XDP_TARGET != 0;
         let xdp_sender = row.flags & DEVICE_XDP_SENDER != 0;
-        (row.ifindex, DeviceEntry { mac: mac(row.mac), mtu: row.mtu, xdp_target, xdp_sender })
+        let of_host = row.flags & DEVICE_OF_HOST != 0;
+        (row.ifindex, DeviceEntry { mac: mac(row.mac), mtu: row.mtu, xdp_target, xdp_sender, of_host })
     })
 }
 

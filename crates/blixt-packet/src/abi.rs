@@ -33,7 +33,7 @@
 use core::mem::size_of;
 
 /// The number of this layout.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Ring slots in one element of an inner array: 16 ids of 4 bytes are one cache line.
 pub const RING_CHUNK: usize = 16;
@@ -81,7 +81,7 @@ pub struct Flow<A> {
     pub client: Link,
     /// The MAC address that replies are sent to: the source of the client's last packet.
     pub client_mac: [u16; 3],
-    /// [`FLOW_REQUEST`], [`FLOW_TO_STACK`].
+    /// [`FLOW_REQUEST`], [`FLOW_TO_STACK`], [`FLOW_MASKED`].
     pub flags: u8,
     /// Bits of the connection's state, see `flow.rs`.
     pub state: u8,
@@ -93,6 +93,9 @@ pub struct Flow<A> {
 pub const FLOW_REQUEST: u8 = 1;
 /// The backend is on this machine: the node's own stack delivers, and the reply is translated as it leaves.
 pub const FLOW_TO_STACK: u8 = 2;
+/// Full NAT, although nothing else says so: the backend's way would keep the client's address, but would be answered past us; or
+/// the client has the very address that is put in its place.
+pub const FLOW_MASKED: u8 = 4;
 
 /// A device and the VLAN on it: `ifindex << 12 | VLAN id`, 0 for none.
 #[repr(transparent)]
@@ -191,7 +194,7 @@ pub struct Backend<A> {
     pub protocol: u8,
     /// Reserved, 0.
     pub reserved: u16,
-    /// Index in `HOPS`; 0: ask the kernel.
+    /// Index in `HOPS`; 0: ask the kernel. With [`WAY_LOCAL`]: where it sits, 0 for a process of this machine.
     pub hop: u32,
     /// Index in `ROUTES`.
     pub route: u32,
@@ -208,7 +211,8 @@ pub const BACKEND_DRAINING: u8 = 2;
 pub const WAY_NAT: u8 = 0;
 /// Only the destination is rewritten; sent through a next hop; the backend's route leads back through us.
 pub const WAY_TRANSPARENT: u8 = 1;
-/// Only the destination is rewritten; this machine's own stack delivers.
+/// Only the destination is rewritten; this machine's own stack delivers. A client whom the backend would answer past us gets
+/// full NAT instead.
 pub const WAY_LOCAL: u8 = 2;
 
 /// An address that Gateways hold and this machine does not.
@@ -247,7 +251,7 @@ pub struct Device {
     pub mtu: u32,
     /// Its MAC address.
     pub mac: [u16; 3],
-    /// [`DEVICE_XDP_TARGET`], [`DEVICE_XDP_SENDER`].
+    /// [`DEVICE_XDP_TARGET`], [`DEVICE_XDP_SENDER`], [`DEVICE_OF_HOST`].
     pub flags: u16,
 }
 
@@ -255,6 +259,8 @@ pub struct Device {
 pub const DEVICE_XDP_TARGET: u16 = 1;
 /// What XDP sends back by the device arrives.
 pub const DEVICE_XDP_SENDER: u16 = 2;
+/// What comes in by the device was sent by this machine itself.
+pub const DEVICE_OF_HOST: u16 = 4;
 
 /// What the parts of one fragmented packet have in common.
 #[repr(C, align(8))]

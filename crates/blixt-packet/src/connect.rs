@@ -1,7 +1,8 @@
 //! A packet without a flow: whose is it, and which connection does it begin?
 
 use crate::abi::{
-    Backend, BackendId, FLOW_REQUEST, FLOW_TO_STACK, Flow, FlowKey, Frontend, WAY_LOCAL, WAY_NAT,
+    Backend, BackendId, DEVICE_OF_HOST, FLOW_MASKED, FLOW_REQUEST, FLOW_TO_STACK, Flow, FlowKey, Frontend,
+    Link, WAY_LOCAL, WAY_NAT,
 };
 use crate::address::Address;
 use crate::flow::PICKED_UP;
@@ -71,33 +72,62 @@ fn begin<A: Address, S: State<A>>(
             return Err(reason);
         }
     };
-    if source(key, &backend) == A::default() {
+    let is_masked = backend.way != WAY_NAT && answers_past_us(state, headers.link, &backend);
+    let way = if is_masked { WAY_NAT } else { backend.way };
+    if source(key, &backend, way) == A::default() {
         // Its way is lost for now: a flow begun without a source would keep none for ever.
         return Err(DropReason::NoWay);
     }
-    room.flow = request(headers, id, &backend, state.now());
+    if is_masked && backend.hop == 0 {
+        // A process of this machine dials another one by an address of ours: no way leads there that would come back.
+        state.count_refused(frontend.route);
+        return Err(DropReason::Refused);
+    }
+    room.flow = request(headers, id, &backend, way, state.now());
     room.attempts = 0;
     Ok(())
 }
 
-/// Who a backend sees as the sender of a client's packets.
+/// A backend that keeps a client's address would answer it past us: a client who is its neighbour, behind the very device that
+/// leads to the backend; or this machine, whose stack takes the answer before we see it.
 #[inline(always)]
-pub(crate) fn source<A: Address>(key: &FlowKey<A>, backend: &Backend<A>) -> A {
-    if backend.way == WAY_NAT { backend.source } else { key.source }
+fn answers_past_us<A: Address, S: State<A>>(state: &S, link: Link, backend: &Backend<A>) -> bool {
+    let is_neighbour = backend.way == WAY_LOCAL
+        && backend.hop != 0
+        && state.hop(backend.hop).is_some_and(|hop| hop.link == link);
+    is_neighbour || state.device(link.ifindex()).is_some_and(|device| device.flags & DEVICE_OF_HOST != 0)
+}
+
+/// Who a backend that is reached by `way` sees as the sender of a client's packets.
+#[inline(always)]
+pub(crate) fn source<A: Address>(key: &FlowKey<A>, backend: &Backend<A>, way: u8) -> A {
+    if way == WAY_NAT { backend.source } else { key.source }
 }
 
 /// The half from the client to the backend, with the client's own port.
 #[inline(always)]
-fn request<A: Address>(headers: &Headers<A>, id: BackendId, backend: &Backend<A>, now: u32) -> Flow<A> {
+fn request<A: Address>(
+    headers: &Headers<A>,
+    id: BackendId,
+    backend: &Backend<A>,
+    way: u8,
+    now: u32,
+) -> Flow<A> {
     let key = &headers.key;
+    let source = source(key, backend, way);
+    let flags = match way {
+        WAY_LOCAL => FLOW_REQUEST | FLOW_TO_STACK,
+        WAY_NAT if backend.way != WAY_NAT || source == key.source => FLOW_REQUEST | FLOW_MASKED,
+        _ => FLOW_REQUEST,
+    };
     Flow {
-        source: source(key, backend),
+        source,
         destination: backend.address,
         ports: [key.ports[0], backend.port],
         backend: id,
         client: headers.link,
         client_mac: headers.mac,
-        flags: if backend.way == WAY_LOCAL { FLOW_REQUEST | FLOW_TO_STACK } else { FLOW_REQUEST },
+        flags,
         state: if headers.protocol() == TCP && !headers.is_syn() { PICKED_UP } else { 0 },
         seen: now,
     }

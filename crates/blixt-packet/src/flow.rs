@@ -1,6 +1,6 @@
 //! The two halves of a connection: how one follows from the other, its state, and when a flow is over.
 
-use crate::abi::{EndpointKey, FLOW_REQUEST, FLOW_TO_STACK, Flow, FlowKey};
+use crate::abi::{EndpointKey, FLOW_MASKED, FLOW_REQUEST, FLOW_TO_STACK, Flow, FlowKey};
 use crate::address::Address;
 use crate::headers::{FIN, Headers, RST, SYN, TCP};
 use crate::room::Room;
@@ -50,6 +50,12 @@ impl<A: Address> Flow<A> {
     #[inline(always)]
     pub fn is_to_stack(&self) -> bool {
         self.flags & FLOW_TO_STACK != 0
+    }
+
+    /// It is full NAT's, although neither its backend's way nor its addresses say so.
+    #[inline(always)]
+    pub fn is_masked(&self) -> bool {
+        self.flags & FLOW_MASKED != 0
     }
 
     /// The tuple that packets of the other half carry: what this half writes, the other way round.

@@ -2,7 +2,7 @@
 //!
 //! A packet whose tuple is in the flow table costs one hash lookup; everything else is a function of its own.
 
-use crate::abi::{BACKEND_DRAINING, Backend, Flow, V4, V6, WAY_LOCAL};
+use crate::abi::{BACKEND_DRAINING, Backend, Flow, V4, V6, WAY_LOCAL, WAY_NAT};
 use crate::address::Address;
 use crate::connect::source;
 use crate::flow::{has_ended, refresh};
@@ -307,9 +307,13 @@ fn stays<A: Address>(headers: &Headers<A>, flow: &Flow<A>, backend: &Backend<A>)
     if headers.protocol() == TCP {
         return !(headers.is_syn() && flow.yields_to_syn());
     }
+    // Of a client that moved it is decided anew whether its backend would answer past us.
+    let is_where_it_was = backend.way == WAY_NAT || flow.client == headers.link;
+    let way = if flow.is_masked() { WAY_NAT } else { backend.way };
     backend.state != BACKEND_DRAINING
-        && flow.is_to_stack() == (backend.way == WAY_LOCAL)
-        && flow.source == source(&headers.key, backend)
+        && is_where_it_was
+        && flow.is_to_stack() == (way == WAY_LOCAL)
+        && flow.source == source(&headers.key, backend, way)
 }
 
 /// Keeps what changes in a flow: the second of its last packet, TCP's state, and where its client sits.

@@ -30,7 +30,7 @@ const MARK: u32 = 1 << 16;
 pub(crate) fn claim<A: Address, S: State<A>>(state: &S, room: &mut Room<A>) -> Step {
     let key = &room.headers.key;
     // Only full NAT gives the packet another source, and may give it another port.
-    let is_nat = room.flow.source != key.source;
+    let is_nat = room.flow.is_masked() || room.flow.source != key.source;
     let attempt = room.attempts;
     if attempt >= if is_nat { ATTEMPTS } else { 1 } {
         return DropReason::PortsExhausted.into();

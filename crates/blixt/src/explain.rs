@@ -80,6 +80,7 @@ fn host(config: &Config) -> Host {
         mtu: 1500,
         xdp_target: false,
         xdp_sender: false,
+        of_host: false,
     };
     let pools = config.frontends.values().map(|frontend| &frontend.pool);
     let backends = pools.flat_map(|pool| pool.backends().map(|backend| backend.address));

@@ -7,9 +7,10 @@ use rustc_hash::FxHashMap;
 
 use super::Members;
 use crate::host::{Host, Path};
-use crate::tables::{HopEntry, Limits, Tables, Way};
+use crate::tables::{HopEntry, Limits, Tables};
 
-/// Gives every member that is not local its hop. Without room for one it has hop 0: the program asks the kernel.
+/// Gives every member that is no process of this machine its hop. Without room for one it has hop 0: the program asks the
+/// kernel, and cannot tell who is a neighbour of a local one.
 pub(super) fn assign(
     members: &mut Members<'_>,
     host: &Host,
@@ -29,8 +30,8 @@ pub(super) fn assign(
     let mut ids: FxHashMap<Key, u32> = FxHashMap::default();
     let mut hops = Vec::new();
     let mut fresh = (1..=limits.hops).filter(|id| !previous.hops.contains_key(id));
-    for member in members.iter_mut().filter(|member| member.identity.way != Way::Local) {
-        let Some(path) = member.path else {
+    for member in members.iter_mut() {
+        let Some(path) = member.path.filter(|path| !path.local) else {
             continue;
         };
         let key = Key::from(path);

@@ -1,5 +1,6 @@
 //! The packet of a tuple, and the tuple of a packet.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use blixt_packet::abi::Link;
@@ -7,13 +8,14 @@ use blixt_packet::abi::Link;
 use super::Tuple;
 use crate::config::Protocol;
 use crate::simulation::Buffer;
-use crate::tables::Tables;
+use crate::tables::{Tables, Way};
 
 /// Length of an Ethernet header.
 const ETHERNET: usize = 14;
 
-/// The first packet of a connection: a TCP SYN or an empty datagram. It comes by the first device that there is.
-pub(super) fn first(tuple: &Tuple, tables: &Tables) -> Buffer {
+/// The first packet of a connection: a TCP SYN or an empty datagram. It comes by the link that is known of its client, else by
+/// the first device that can be meant.
+pub(super) fn first(tuple: &Tuple, tables: &Tables, known: Option<Link>) -> Buffer {
     let segment = segment(tuple);
     let ip = match (tuple.source.ip(), tuple.destination.ip()) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
@@ -37,12 +39,27 @@ pub(super) fn first(tuple: &Tuple, tables: &Tables) -> Buffer {
         _ => Vec::new(),
     };
     let ethertype: [u8; 2] = if tuple.source.is_ipv4() { [0x08, 0x00] } else { [0x86, 0xdd] };
-    let (ifindex, mac) =
-        tables.devices.iter().next().map_or((0, [0; 6]), |(ifindex, device)| (*ifindex, device.mac.0));
+    let link = known.unwrap_or_else(|| Link::new(device_towards(tuple.source.ip(), tables), 0));
+    let mac = tables.devices.get(&link.ifindex()).map_or([0; 6], |device| device.mac.0);
     // Whoever sends it: a MAC address that no maker gives out.
     let sender = [2, 0, 0, 0, 0, 1];
     let bytes = [&mac[..], &sender, &ethertype, &ip, &segment].concat();
-    Buffer { bytes, link: Link::new(ifindex, 0), ..Buffer::default() }
+    Buffer { bytes, link, ..Buffer::default() }
+}
+
+/// The device that a client is behind: that of a hop to it, as clients have that are backends themselves; else one that leads to
+/// no backend of this machine.
+fn device_towards(client: IpAddr, tables: &Tables) -> u32 {
+    let hop = tables.hops.values().find(|hop| hop.next_hop == Some(client));
+    if let Some(hop) = hop {
+        return hop.device;
+    }
+    let local = tables.backends.values().filter(|entry| entry.way == Way::Local);
+    let inner: BTreeSet<u32> = local.filter_map(|entry| Some(tables.hops.get(&entry.hop)?.device)).collect();
+    let mut devices =
+        tables.devices.iter().filter(|(_, device)| !device.of_host).map(|(ifindex, _)| *ifindex);
+    let first = devices.clone().next().unwrap_or(0);
+    devices.find(|ifindex| !inner.contains(ifindex)).unwrap_or(first)
 }
 
 /// What its headers say now.

@@ -171,8 +171,14 @@ fn config(numbers: &[u8], forwarding: Forwarding) -> Config {
 
 /// One device; 1 to 199 are neighbours on it, 200 is the machine's own, there is no way to others.
 fn host() -> Host {
-    let device =
-        Device { name: "eth0".to_owned(), mac: Mac([2; 6]), mtu: 1500, xdp_target: false, xdp_sender: false };
+    let device = Device {
+        name: "eth0".to_owned(),
+        mac: Mac([2; 6]),
+        mtu: 1500,
+        xdp_target: false,
+        xdp_sender: false,
+        of_host: false,
+    };
     let mut host = Host { devices: [(7, device)].into(), ..Host::default() };
     for number in 1..=200 {
         for (address, source) in [(v4(number), v4(254)), (v6(number), "2001:db8::254".parse().unwrap())] {
@@ -197,7 +203,7 @@ struct Remembered(BTreeMap<FlowKey<V4>, Flow<V4>>);
 
 fn remembering(tuple: &Tuple, tables: &Tables) -> Remembered {
     let simulation = Simulation::new(tables, &NoMemory, Settings::DEFAULT);
-    let _ = simulation.enters(&mut super::packet::first(tuple, tables));
+    let _ = simulation.enters(&mut super::packet::first(tuple, tables, None));
     let key: FlowKey<V4> = tuple.key().unwrap();
     let request = simulation.flow_of(&key).unwrap();
     let reply_key = request.opposite_key(key.protocol);

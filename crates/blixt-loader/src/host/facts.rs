@@ -120,7 +120,7 @@ impl Facts {
             .filter(|link| link.kind != LinkKind::Loopback)
             .map(|link| {
                 let Link { ifindex, name, mac, mtu, xdp_target, xdp_sender, .. } = link.clone();
-                (ifindex, Device { name, mac, mtu, xdp_target, xdp_sender })
+                (ifindex, Device { name, mac, mtu, xdp_target, xdp_sender, of_host: false })
             })
             .collect();
         let neighbours = self

@@ -267,7 +267,7 @@ fn tables() -> impl Strategy<Value = Tables> {
         btree_map(
             1u32..5,
             (mac.clone(), any::<bool>(), any::<bool>()).prop_map(|(mac, xdp_target, xdp_sender)| {
-                DeviceEntry { mac, mtu: 1500, xdp_target, xdp_sender }
+                DeviceEntry { mac, mtu: 1500, xdp_target, xdp_sender, of_host: !xdp_target }
             }),
             0..4,
         );

@@ -259,6 +259,7 @@ fn frontend_view(
             .to_owned(),
             way: found.map(|(_, entry)| way(entry.way).to_owned()),
             device: found.and_then(|(_, entry)| device(node, entry)),
+            nat_from: found.map(|(_, entry)| nat_from(node, entry)).unwrap_or_default(),
             weight,
             percent: percent(weight, total) / members.max(1) as f64,
             connections: found.and_then(|(slot, _)| counters.backends.get(slot).copied()).unwrap_or(0),
@@ -303,6 +304,14 @@ fn way(way: Way) -> &'static str {
         Way::Transparent => "transparent",
         Way::Local => "local",
     }
+}
+
+/// Whose address a backend does not see although its way keeps it: it would answer them past us.
+fn nat_from(node: &Node, entry: &BackendEntry) -> Vec<String> {
+    let beside = (entry.way == Way::Local).then(|| device(node, entry)).flatten();
+    let has_own = node.tables.devices.values().any(|device| device.of_host);
+    let own = (entry.way != Way::Nat && entry.hop != 0 && has_own).then(|| "this machine".to_owned());
+    beside.into_iter().chain(own).collect()
 }
 
 fn device(node: &Node, entry: &BackendEntry) -> Option<String> {

@@ -119,6 +119,15 @@ fn frontends(view: &View, wide: bool) -> Vec<Row> {
     with_header(&header, rows)
 }
 
+/// The way of a backend, and whose it is not.
+fn way(backend: &BackendView) -> String {
+    let way = backend.way.as_deref().unwrap_or("-");
+    if backend.nat_from.is_empty() {
+        return way.to_owned();
+    }
+    format!("{way} (nat from {})", backend.nat_from.join(", "))
+}
+
 fn frontend_rows(frontend: &FrontendView, wide: bool) -> Vec<Row> {
     let route = frontend.route.clone().unwrap_or_else(|| "none".to_owned());
     let refused = || {
@@ -137,7 +146,7 @@ fn frontend_rows(frontend: &FrontendView, wide: bool) -> Vec<Row> {
             route.clone(),
             backend.endpoint.clone(),
             backend.state.clone(),
-            backend.way.clone().unwrap_or_else(|| "-".into()),
+            way(backend),
             format!("{:.1}%", backend.percent),
             backend.connections.to_string(),
         ];

@@ -122,8 +122,12 @@ pub struct BackendView {
     pub state: String,
     /// How packets reach it: `nat`, `transparent` or `local`.
     pub way: Option<String>,
-    /// The device that they leave by; none for a local one, or where the kernel is asked.
+    /// The device that they leave by, or that a local one sits behind; none for a process of this machine, or where the kernel is
+    /// asked.
     pub device: Option<String>,
+    /// Where clients sit whose address it does not see, although its way keeps it: it would answer them past Blixt.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nat_from: Vec<String>,
     /// The weight of the backendRef that it belongs to.
     pub weight: u32,
     /// The part of new connections that it gets, in percent.

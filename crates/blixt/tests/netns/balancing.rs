@@ -5,7 +5,9 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, UdpSocket};
 use std::thread;
 
-use blixt_lab::{Answer, Family, Lab, Protocol, Server, address, connect, connect_from, exchange_on};
+use blixt_lab::{
+    Answer, Connection, Family, Lab, Protocol, Server, address, connect, connect_from, exchange_on,
+};
 
 use crate::manifests::{Endpoint, Manifests, Service, State, TARGET};
 use crate::world::{Hook, World, at, until, vip};
@@ -258,14 +260,18 @@ fn status_shows_hooks_and_the_way_of_each_backend(hook: Hook) {
 
 /// Sends that many bytes on one connection and checks that they come back.
 pub fn echo_of(world: &World, family: Family, bytes: usize) {
-    let mut connection = connect(&world.lab.client, vip(family)).unwrap();
+    echo_on(&mut connect(&world.lab.client, vip(family)).unwrap(), bytes);
+}
+
+/// Sends that many bytes on a connection and checks that they come back.
+pub fn echo_on(connection: &mut Connection, bytes: usize) {
     let sent = noise(bytes);
     let mut writer = connection.stream.try_clone().unwrap();
     thread::scope(|scope| {
         scope.spawn(|| writer.write_all(&sent).unwrap());
         let mut echo = vec![0; sent.len()];
         connection.stream.read_exact(&mut echo).unwrap();
-        assert!(echo == sent, "{family:?}: the echo differs");
+        assert!(echo == sent, "the echo of {} differs", connection.answer.backend);
     });
 }
 

@@ -243,7 +243,11 @@ fn a_client_that_only_listens_hears_that_its_listener_is_gone(hook: Hook) {
             manifests.gateways[0].listeners.push(listener);
             manifests.routes.push(Route::new("lab", listener, &[name]));
             let endpoints = own.map(|address| Endpoint { address, state: State::Ready });
-            manifests.services.push(Service { name: name.to_owned(), endpoints: endpoints.into() });
+            manifests.services.push(Service {
+                name: name.to_owned(),
+                endpoints: endpoints.into(),
+                node: None,
+            });
         });
     }
     world.start();

@@ -30,6 +30,7 @@ mod world;
 
 mod balancing;
 mod changes;
+mod clients;
 mod demo;
 mod errors;
 mod explain;

@@ -44,6 +44,8 @@ pub struct Route {
 pub struct Service {
     pub name: String,
     pub endpoints: Vec<Endpoint>,
+    /// The node that all of them are on, if they are pods.
+    pub node: Option<&'static str>,
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -256,7 +258,7 @@ impl Service {
                 state: State::Ready,
             })
         });
-        Self { name: name.to_owned(), endpoints: endpoints.collect() }
+        Self { name: name.to_owned(), endpoints: endpoints.collect(), node: None }
     }
 
     fn yaml(&self) -> String {
@@ -330,6 +332,9 @@ endpoints:
 ",
                 endpoint.address
             );
+            if let Some(node) = self.node {
+                let _ = writeln!(yaml, "  nodeName: {node}");
+            }
         }
         yaml
     }

@@ -65,6 +65,7 @@ fn view() -> View {
                 state: "serving".into(),
                 way: Some("nat".into()),
                 device: Some("eth1".into()),
+                nat_from: Vec::new(),
                 weight: 3,
                 percent: 75.0,
                 connections: 12,
@@ -131,6 +132,16 @@ Hooks
   eth0     tc     no
 ";
     assert_eq!(render(&view(), false), expected);
+}
+
+#[test]
+fn a_way_says_whose_it_is_not() {
+    let mut view = view();
+    let backend = &mut view.frontends[0].backends[0];
+    backend.way = Some("local".into());
+    backend.nat_from = vec!["cni0".into(), "this machine".into()];
+    let text = render(&view, false);
+    assert!(text.contains("local (nat from cni0, this machine)"), "{text}");
 }
 
 #[test]
