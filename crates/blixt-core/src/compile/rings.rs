@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use blixt_packet::abi::BackendId;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Frontends;
@@ -61,7 +61,7 @@ pub(super) fn assign(
 }
 
 /// An id for each hash: the one it has; else that of a ring of the same size which all its frontends leave for
-/// this one, to be overwritten in place; else a free one.
+/// this one and nobody else wants, to be overwritten in place; else a free one.
 fn ids(
     frontends: &Frontends<'_>,
     seats: &[Option<Seats>],
@@ -79,6 +79,7 @@ fn ids(
     if hashes.iter().flatten().all(|hash| ids.contains_key(hash)) {
         return ids;
     }
+    let stays: FxHashSet<u32> = ids.values().copied().collect();
     let heirs = heirs(frontends, hashes, previous);
     let mut fresh = (1..=limits.rings).filter(|id| !previous.rings.contains_key(id));
     for (index, hash) in hashes.iter().enumerate() {
@@ -90,7 +91,7 @@ fn ids(
         }
         let left = previous.frontends.get(frontends[index].0).map(|entry| entry.ring).filter(|id| {
             let same_size = previous.rings.get(id).is_some_and(|ring| ring.len == seats.size());
-            same_size && heirs.get(id) == Some(&Some(*hash))
+            same_size && !stays.contains(id) && heirs.get(id) == Some(&Some(*hash))
         });
         if let Some(id) = left.or_else(|| fresh.next()) {
             ids.insert(*hash, id);

@@ -139,6 +139,17 @@ fn a_ring_that_another_frontend_still_uses_is_not_overwritten() {
 }
 
 #[test]
+fn a_ring_that_another_frontend_takes_over_is_not_overwritten() {
+    // The only frontend of route `web` moves to another port, where its ring goes along; the port that it leaves gets another route.
+    let one = compiled(&[("10.99.0.1:80", "web", &[(1, &[1, 2])])], &Tables::default());
+    let two =
+        compiled(&[("10.99.0.1:80", "api", &[(1, &[3, 4])]), ("10.99.0.1:81", "web", &[(1, &[1, 2])])], &one);
+    let ring = |port: &str| two.frontends[&endpoint(&format!("10.99.0.1:{port}"))].ring;
+    assert_eq!(ring("81"), one.frontends[&endpoint("10.99.0.1:80")].ring);
+    assert_ne!(ring("80"), ring("81"));
+}
+
+#[test]
 fn the_way_follows_path_node_and_forwarding() {
     let transparent = Forwarding::Transparent;
     for (number, node, forwarding, way) in [
