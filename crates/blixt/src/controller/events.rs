@@ -33,6 +33,13 @@ impl Events {
         Self { sender }
     }
 
+    /// Events that a test looks at.
+    #[cfg(test)]
+    pub(super) fn kept() -> (Self, mpsc::Receiver<(Object, Transition)>) {
+        let (sender, receiver) = mpsc::channel(WAITING);
+        (Self { sender }, receiver)
+    }
+
     /// Tells of a condition that turned. Where too many wait it is left out: the status says it as well.
     pub fn tell(&self, object: Object, transition: Transition) {
         let _ = self.sender.try_send((object, transition));

@@ -2,6 +2,9 @@
 //!
 //! Levels, not edges: events mark what is to be looked at, [`Leader::converge`] does what there is to do.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -94,7 +94,8 @@ impl Connected {
         self.lock().values().filter(|connection| connection.away_since.is_none()).count()
     }
 
-    fn enter(&self, node: &str) -> u64 {
+    /// A stream of a node begins.
+    pub(crate) fn enter(&self, node: &str) -> u64 {
         let stream = self.streams.fetch_add(1, Ordering::Relaxed);
         let mut nodes = self.lock();
         // What it said before holds until it says something else.
@@ -103,7 +104,8 @@ impl Connected {
         stream
     }
 
-    fn say(&self, node: &str, stream: u64, report: NodeReport) -> bool {
+    /// A node says something by a stream; only the newest one speaks for it.
+    pub(crate) fn say(&self, node: &str, stream: u64, report: NodeReport) -> bool {
         match self.lock().get_mut(node) {
             Some(connection) if connection.stream == stream => {
                 connection.report = Some(report);
