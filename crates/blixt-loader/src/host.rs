@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Levels, not edges: a notification only says what is stale. An overrun of the socket's buffer, and a slow pass
-//! that is made anyway, repair what was missed. Nothing of the machine is changed but those neighbours.
+//! that is made anyway, repair what was missed. The thread changes nothing of the machine but those neighbours; the [`Wire`] is its keeper's.
 
 mod announce;
 mod facts;
@@ -18,6 +18,7 @@ mod netlink;
 mod path;
 mod sockets;
 mod watcher;
+mod wire;
 mod xdp;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,6 +32,7 @@ pub use link::{Link, LinkKind, hooked};
 pub use neighbour::release_neighbours;
 pub use sockets::{Listening, listening_sockets};
 pub use watcher::Watcher;
+pub use wire::{Wire, WireEnd, remove_wire};
 
 /// What the machine must be watched for.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

@@ -17,8 +17,9 @@ pub fn cleanup(args: CleanupArgs) -> anyhow::Result<Exit> {
     // All of it, whatever becomes of the rest.
     let released =
         host::release_neighbours().context("cannot release the neighbours that the kernel keeps for blixt");
+    let unwired = host::remove_wire().context("cannot remove the wire of this machine's own processes");
     let cleared = RuntimeDir::of(&Instance::current()?).remove();
-    removed.map_err(anyhow::Error::from).and(released).and(cleared)?;
+    removed.map_err(anyhow::Error::from).and(released).and(unwired).and(cleared)?;
     // Other instances may have theirs in it.
     let _ = std::fs::remove_dir(Instance::run_directory());
     println!("blixt is gone from this network namespace");

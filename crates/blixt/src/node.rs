@@ -29,7 +29,8 @@ use blixt_core::diff::diff;
 use blixt_core::tables::{Op, Tables};
 use blixt_core::translate::Report;
 use blixt_loader::host::{
-    self, Announcement, Interest, Listening, Observation, Watcher, announce, announcements, listening_sockets,
+    self, Announcement, Interest, Listening, Observation, Watcher, Wire, announce, announcements,
+    listening_sockets,
 };
 use blixt_loader::{Counters, Dataplane, release_memory};
 
@@ -63,6 +64,10 @@ pub struct Node {
     announced: BTreeSet<Announcement>,
     /// Why not everybody is heard who looks for an address.
     unheard: Option<String>,
+    /// How this machine's own processes reach the addresses.
+    wire: Wire,
+    /// Why they do not.
+    unwired: Option<String>,
     stale: Stale,
     /// What the tables were compiled from; `None` where that is not known.
     compiled: Option<Compiled>,
@@ -147,6 +152,8 @@ impl Node {
             listening: Listening::default(),
             announced: BTreeSet::new(),
             unheard: None,
+            wire: Wire::default(),
+            unwired: None,
             unhooked: None,
             stale: Stale { tables: true, devices: true, retry: false, report: false },
             compiled: None,
@@ -182,6 +189,7 @@ impl Node {
         if self.progress.generation == Generation(0) || observation.followed < self.interest {
             return;
         }
+        let is_stale = self.stale.tables || self.stale.devices;
         if std::mem::take(&mut self.stale.tables) {
             self.fill_tables(&observation);
         }
@@ -192,6 +200,9 @@ impl Node {
             self.devices.follow(&mut self.dataplane, &observation.links, interfaces, *hook, egress, retry);
             self.retire_other_layouts();
             self.note_hooks(&observation);
+        }
+        if self.has_begun() && is_stale {
+            self.tend_wire(&observation);
         }
     }
 
@@ -232,6 +243,7 @@ impl Node {
             tokio::task::spawn_blocking(release_memory);
         }
         self.stale.tables |= self.progress.error.is_some();
+        self.stale.devices |= self.unwired.is_some();
         if self.devices.failures().next().is_some() {
             self.stale.devices = true;
             self.stale.retry = true;
@@ -271,8 +283,10 @@ impl Node {
     pub fn remove(self) -> anyhow::Result<()> {
         let released = host::release_neighbours()
             .context("cannot release the neighbours that the kernel keeps for blixt");
+        // With the wire goes what leads to it, before nobody is there to answer.
+        let unwired = host::remove_wire().context("cannot remove the wire of this machine's own processes");
         let removed = self.dataplane.remove().map_err(anyhow::Error::from);
-        removed.and(released.map(drop))
+        removed.and(released.map(drop)).and(unwired)
     }
 
     fn fill_tables(&mut self, observation: &Arc<Observation>) {
@@ -359,6 +373,18 @@ impl Node {
                 tracing::warn!(%error, "cannot announce an address");
             }
         });
+    }
+
+    /// Lets this machine's own processes reach the addresses that only Blixt owns.
+    fn tend_wire(&mut self, observation: &Observation) {
+        let addresses = self.tables.addresses.keys().copied().collect();
+        let Observation { primary, links, .. } = observation;
+        let followed = self.wire.follow(&addresses, primary, links, |ifindex| self.devices.carries(ifindex));
+        let unwired = followed.err().map(|error| error.to_string());
+        if let Some(error) = unwired.as_ref().filter(|_| unwired != self.unwired) {
+            tracing::warn!(error, "processes of this machine cannot reach a Gateway's address, trying again");
+        }
+        self.unwired = unwired;
     }
 
     /// Without an interface nothing is served, whatever the maps hold.

@@ -14,6 +14,7 @@ use netlink_packet_route::link::LinkMessage;
 use super::link::{Link, LinkKind, hooked, link};
 use super::neighbour::{Neighbour, NeighbourKey};
 use super::netlink::Asker;
+use super::wire::WireEnd;
 use super::{HostError, Interest, Observation, neighbour, xdp};
 
 /// What netlink said last.
@@ -119,8 +120,9 @@ impl Facts {
             .values()
             .filter(|link| link.kind != LinkKind::Loopback)
             .map(|link| {
+                let of_host = link.wire_end() == Some(WireEnd::Program);
                 let Link { ifindex, name, mac, mtu, xdp_target, xdp_sender, .. } = link.clone();
-                (ifindex, Device { name, mac, mtu, xdp_target, xdp_sender, of_host: false })
+                (ifindex, Device { name, mac, mtu, xdp_target, xdp_sender, of_host })
             })
             .collect();
         let neighbours = self

@@ -8,6 +8,8 @@ use globset::GlobSet;
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage};
 use serde::{Deserialize, Serialize};
 
+use super::wire::WireEnd;
+
 /// A device of the machine.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Link {
@@ -87,9 +89,12 @@ impl fmt::Display for LinkKind {
 
 /// The devices that the programs are hooked to: those with Ethernet frames whose name matches. A part of a bridge or
 /// bond is left out when its master is hooked: frames would be looked at twice, and replies would bypass the
-/// master. So is a device that carries nothing (dummy, ifb, nlmon).
+/// master. So is a device that carries nothing (dummy, ifb, nlmon). Of our own wire it is one end, whatever the names.
 pub fn hooked(links: &BTreeMap<u32, Link>, names: &GlobSet) -> Vec<u32> {
-    let eligible = |link: &Link| carries(link) && names.is_match(&link.name);
+    let eligible = |link: &Link| match link.wire_end() {
+        Some(end) => end == WireEnd::Program,
+        None => carries(link) && names.is_match(&link.name),
+    };
     let behind_hooked = |link: &Link| {
         let master = link.master.and_then(|master| links.get(&master));
         master.is_some_and(|master| {
@@ -180,6 +185,29 @@ mod tests {
             let found: Vec<&str> =
                 hooked(&links, &globs(names)).iter().map(|index| links[index].name.as_str()).collect();
             assert_eq!(found, expected, "of {names:?}");
+        }
+    }
+
+    #[test]
+    fn of_our_own_wire_one_end_is_hooked_whatever_the_names_and_nobody_elses() {
+        let end = |ifindex, name: &str, mac| Link {
+            ifindex,
+            name: name.to_owned(),
+            kind: LinkKind::Veth,
+            ethernet: true,
+            mac,
+            ..Link::default()
+        };
+        let ours = Mac(*b"\x02blixt");
+        for (mac, names, expected) in [
+            (ours, &["eth*"][..], &[2][..]),
+            (ours, &["*"], &[2]),
+            (Mac::default(), &["eth*"], &[]),
+            (Mac::default(), &["*"], &[1, 2]),
+        ] {
+            let links = [end(1, "blixt0", mac), end(2, "blixt1", mac)];
+            let links = links.into_iter().map(|link| (link.ifindex, link)).collect();
+            assert_eq!(hooked(&links, &globs(names)), expected, "{mac:?} of {names:?}");
         }
     }
 

@@ -98,7 +98,7 @@ pub(super) const fn family(address: IpAddr) -> AddressFamily {
     }
 }
 
-const fn ip(address: &RouteAddress) -> Option<IpAddr> {
+pub(super) const fn ip(address: &RouteAddress) -> Option<IpAddr> {
     match address {
         RouteAddress::Inet(address) => Some(IpAddr::V4(*address)),
         RouteAddress::Inet6(address) => Some(IpAddr::V6(*address)),

@@ -33,6 +33,8 @@ struct Target {
     mac: Mac,
     hook: Hook,
     egress: bool,
+    /// It is the end of our own wire.
+    is_wire: bool,
 }
 
 impl Devices {
@@ -44,9 +46,15 @@ impl Devices {
         }
     }
 
-    /// Every hooked device by name.
+    /// Every hooked device by name, but for our own wire's.
     pub fn attached(&self) -> impl Iterator<Item = (&str, &Attachment)> {
-        self.attached.values().map(|(target, attachment)| (target.name.as_str(), attachment))
+        let others = self.attached.values().filter(|(target, _)| !target.is_wire);
+        others.map(|(target, attachment)| (target.name.as_str(), attachment))
+    }
+
+    /// The device carries the program.
+    pub fn carries(&self, ifindex: u32) -> bool {
+        self.attached.contains_key(&ifindex)
     }
 
     /// Every device that could not be hooked.
@@ -61,13 +69,14 @@ impl Devices {
 
     /// Why no device is hooked, if none is.
     pub fn why_none(&self, links: &BTreeMap<u32, Link>, names: &GlobSet) -> Option<String> {
-        if !self.attached.is_empty() {
+        if self.attached().next().is_some() {
             return None;
         }
         if let Some(failure) = self.failed.values().next() {
             return Some(format!("no interface carries blixt: {}: {}", failure.device, failure.error));
         }
-        let others = links.values().filter(|link| link.ethernet && !names.is_match(&link.name));
+        let is_other = |link: &&Link| link.wire_end().is_none() && !names.is_match(&link.name);
+        let others = links.values().filter(|link| link.ethernet).filter(is_other);
         let others: Vec<&str> = others.map(|link| link.name.as_str()).collect();
         Some(match others[..] {
             [] => "no interface carries blixt: there is none with Ethernet frames; add one".into(),
@@ -140,10 +149,14 @@ impl Devices {
 /// The devices to be hooked, by index.
 fn targets(links: &BTreeMap<u32, Link>, names: &GlobSet, hook: Hook, egress: bool) -> BTreeMap<u32, Target> {
     let target = |ifindex: u32| {
-        let Link { name, mac, hides_tags, .. } = links.get(&ifindex)?;
-        // XDP would answer without a tag that it does not see.
-        let hook = if *hides_tags { Hook::Tc } else { hook };
-        Some((ifindex, Target { name: name.clone(), mac: *mac, hook, egress }))
+        let link = links.get(&ifindex)?;
+        let Link { name, mac, hides_tags, .. } = link;
+        let is_wire = link.wire_end().is_some();
+        // XDP would answer without a tag that it does not see, and knows no unfinished sum, as this machine's packets have.
+        let hook = if *hides_tags || is_wire { Hook::Tc } else { hook };
+        // Nobody's reply leaves by the wire but what the program sends.
+        let egress = egress && !is_wire;
+        Some((ifindex, Target { name: name.clone(), mac: *mac, hook, egress, is_wire }))
     };
     hooked(links, names).into_iter().filter_map(target).collect()
 }
