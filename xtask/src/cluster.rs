@@ -16,7 +16,7 @@ mod up;
 
 pub use node::Proxy;
 pub use program::Place;
-pub use topology::{CLIENT, UNUSABLE, USABLE};
+pub use topology::{UNUSABLE, USABLE, client};
 pub use up::{kubectl, last_lines};
 
 use std::fs::File;
@@ -40,6 +40,14 @@ pub struct Args {
 enum Verb {
     /// Build what is missing, and bring a cluster up. One that is there is taken down first.
     Up(Up),
+    /// Only build what a cluster is made of, and what is tested in it.
+    Build {
+        /// Leave out the image of `blixt`.
+        #[arg(long, conflicts_with = "binary")]
+        no_image: bool,
+        #[command(flatten)]
+        load: Load,
+    },
     /// End the cluster, and remove every trace of it.
     Down,
     /// Run kubectl as the cluster's administrator.
@@ -101,6 +109,7 @@ pub struct Load {
 pub fn run(args: &Args) -> Result<ExitCode> {
     match &args.command {
         Verb::Up(args) => up(args).map(|()| ExitCode::SUCCESS),
+        Verb::Build { no_image, load } => supplies(load, !no_image).map(|_| ExitCode::SUCCESS),
         _ if !is_root() => again_as_root(),
         Verb::Down => take_down().map(|()| ExitCode::SUCCESS),
         Verb::Kubectl { args } => nodes().and_then(|_| hand_over(&mut kubectl().args(args))),
@@ -207,7 +216,7 @@ fn start(name: &str) -> Result<()> {
 
 fn place_of(name: &str) -> Result<Place> {
     if name == "client" {
-        return Ok(Place { network: CLIENT.to_owned(), mounts: None });
+        return Ok(Place { network: client(), mounts: None });
     }
     let node = nodes()?.into_iter().find(|node| node.name() == name);
     node.map(node::place).with_context(|| format!("{name}: neither `client` nor a node of this cluster"))
@@ -223,6 +232,7 @@ fn nodes() -> Result<Vec<topology::Node>> {
 
 /// Held while a cluster comes up or goes down; others wait.
 fn lock() -> Result<File> {
+    place::check_name()?;
     let file = File::open(place::LOCK).with_context(|| format!("{}: cannot be opened", place::LOCK))?;
     file.lock().with_context(|| format!("{}: cannot be locked", place::LOCK))?;
     Ok(file)
@@ -250,7 +260,7 @@ pub fn logs() -> Vec<PathBuf> {
 
 /// This program by sudo, with what it needs of our environment.
 pub fn as_root_again() -> Command {
-    let kept = "HOME,PATH,CARGO,CARGO_HOME,CARGO_TARGET_DIR,RUSTUP_HOME,RUSTUP_TOOLCHAIN,XDG_CACHE_HOME,GOPATH,GOMODCACHE";
+    let kept = "HOME,PATH,CARGO,CARGO_HOME,CARGO_TARGET_DIR,RUSTUP_HOME,RUSTUP_TOOLCHAIN,XDG_CACHE_HOME,BLIXT_CLUSTER,GOPATH,GOMODCACHE";
     let mut command = Command::new("sudo");
     command.arg(format!("--preserve-env={kept}")).arg("--").arg(std::env::current_exe().unwrap_or_default());
     command

@@ -16,11 +16,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::cluster::{
-    self, CLIENT, Load, Place, Proxy, Supplies, UNUSABLE, USABLE, as_root_again, hand_over,
+    self, Load, Place, Proxy, Supplies, UNUSABLE, USABLE, as_root_again, client, hand_over,
 };
 use crate::process::is_root;
 use crate::workspace;
-use verdict::{PROFILES, Verdict, verdict};
+use verdict::{PROFILES, Verdict};
 
 /// What `cargo xtask conformance` takes.
 #[derive(clap::Args)]
@@ -28,7 +28,10 @@ pub struct Args {
     /// Leave the cluster up, for a look at it or for the next run.
     #[arg(long)]
     keep: bool,
-    /// How often to run the suite.
+    /// Only the official suite, or only our own tests.
+    #[arg(long, value_enum)]
+    only: Option<Only>,
+    /// How often to run the suite; our own tests run once, after it.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
     /// Write the last run's ConformanceReport here; relative paths lie below `docs/conformance`.
@@ -39,9 +42,18 @@ pub struct Args {
     proxy: Proxy,
     #[command(flatten)]
     load: Load,
-    /// Flags of the suite, after `--`: `-run-test=TCPRouteWeightedRouting`.
+    /// Flags of the suite and of our own tests, after `--`: `-run-test=TCPRouteWeightedRouting`.
     #[arg(last = true)]
     suite: Vec<String>,
+}
+
+/// A part of what is run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+enum Only {
+    /// The official suite.
+    Official,
+    /// Our own tests.
+    Own,
 }
 
 /// `cargo xtask conformance`: succeeds if every run does.
@@ -82,49 +94,69 @@ fn runs(args: &Args, supplies: &Supplies) -> Result<Verdict> {
     let logs = workspace::target_dir().join("conformance");
     fs::create_dir_all(&logs).with_context(|| format!("{}: cannot be made", logs.display()))?;
     let mut all = Verdict::default();
-    for run in 1..=args.runs {
+    wait_for_namespaces()?;
+    let runs = if args.only == Some(Only::Own) { 0 } else { args.runs };
+    for run in 1..=runs {
+        let name = format!("suite-{run}");
+        all.add(judge(&name, &logs, || suite(args, &supplies.parts.suite, &logs, &name))?);
         wait_for_namespaces()?;
-        eprintln!(
-            "==> run {run} of {}: the log is {}",
-            args.runs,
-            logs.join(format!("suite-{run}.log")).display()
-        );
-        let start = Instant::now();
-        let verdict = suite(args, &supplies.parts.suite, &logs, run)?;
-        println!("run {run} of {}: {verdict}, {} s", args.runs, start.elapsed().as_secs());
-        for complaint in &verdict.complaints {
-            println!("run {run}: {complaint}");
-        }
-        if !verdict.complaints.is_empty() {
-            blixt::show_logs(Some(&logs));
-        }
-        all.add(verdict);
     }
-    if let Some(report) = &args.report {
-        write_report(&logs.join(format!("report-{}.yaml", args.runs)), report)?;
+    if args.only != Some(Only::Official) {
+        all.add(judge("own", &logs, || own(args, &supplies.parts.own, &logs))?);
+    }
+    if let (Some(report), 1..) = (&args.report, runs) {
+        write_report(&logs.join(format!("suite-{runs}.yaml")), report)?;
     }
     Ok(all)
 }
 
-/// One run of the suite, by a client outside the nodes: what a node sends itself does not come in by its network device.
-fn suite(args: &Args, suite: &Path, logs: &Path, run: u32) -> Result<Verdict> {
-    let report = logs.join(format!("report-{run}.yaml"));
+/// Says what came out of a run, and shows what a failure leaves to look at.
+fn judge(name: &str, logs: &Path, run: impl FnOnce() -> Result<Verdict>) -> Result<Verdict> {
+    eprintln!("==> {name}: the log is {}", logs.join(format!("{name}.log")).display());
+    let start = Instant::now();
+    let verdict = run()?;
+    println!("{name}: {verdict}, {} s", start.elapsed().as_secs());
+    for complaint in &verdict.complaints {
+        println!("{name}: {complaint}");
+    }
+    if !verdict.complaints.is_empty() {
+        blixt::show_logs(Some(logs));
+    }
+    Ok(verdict)
+}
+
+/// One run of the suite.
+fn suite(args: &Args, suite: &Path, logs: &Path, name: &str) -> Result<Verdict> {
+    let report = logs.join(format!("{name}.yaml"));
     if report.exists() {
         fs::remove_file(&report)?;
     }
-    let place = Place { network: CLIENT.to_owned(), mounts: None };
-    let mut command = place.command(suite);
-    command.args(["-test.v", "-test.timeout=40m", "-test.run=^TestConformance$", "-gateway-class=blixt"]);
-    command.arg(format!("-conformance-profiles={}", PROFILES.map(|profile| profile.name).join(",")));
+    let mut command = test_program(args, suite, logs, "^TestConformance$");
     command.arg(format!("-usable-address={USABLE}")).arg(format!("-unusable-address={UNUSABLE}"));
     command.args(IMPLEMENTATION).arg(concat!("-version=v", env!("CARGO_PKG_VERSION")));
-    command.arg(format!("-report-output={}", report.display())).args(&args.suite);
-    command.env("KUBECONFIG", cluster::admin()).current_dir(logs);
-
-    let log = logs.join(format!("suite-{run}.log"));
-    let (succeeded, output) = follow(command, &log)?;
+    command.arg(format!("-report-output={}", report.display()));
+    let (succeeded, output) = follow(command, &logs.join(format!("{name}.log")))?;
     let report = report.exists().then(|| blixt::to_json(&report)).transpose()?;
-    Ok(verdict(succeeded, &output, report.as_ref(), args.suite.is_empty()))
+    Ok(verdict::of_suite(succeeded, &output, report.as_ref(), args.suite.is_empty()))
+}
+
+/// Our own tests, in the form of the suite's.
+fn own(args: &Args, own: &Path, logs: &Path) -> Result<Verdict> {
+    let mut command = test_program(args, own, logs, "^TestL4$");
+    // Some faults are made with the program that made the cluster.
+    command.env("BLIXT_XTASK", std::env::current_exe()?);
+    let (succeeded, output) = follow(command, &logs.join("own.log"))?;
+    Ok(verdict::of_tests(succeeded, &output))
+}
+
+/// Run by a client outside the nodes: what a node sends itself does not come in by its network device.
+fn test_program(args: &Args, program: &Path, logs: &Path, test: &str) -> Command {
+    let place = Place { network: client(), mounts: None };
+    let mut command = place.command(program);
+    command.args(["-test.v", "-test.timeout=40m", "-gateway-class=blixt"]).arg(format!("-test.run={test}"));
+    command.arg(format!("-conformance-profiles={}", PROFILES.map(|profile| profile.name).join(",")));
+    command.args(&args.suite).env("KUBECONFIG", cluster::admin()).current_dir(logs);
+    command
 }
 
 /// What a report says of whom it is about.
@@ -156,14 +188,15 @@ fn follow(mut command: Command, log: &Path) -> Result<(bool, String)> {
     Ok((child.wait()?.success(), output))
 }
 
+/// What the names of namespaces begin with that the suite and our own tests make.
+const OURS: [&str; 2] = ["gateway-conformance-", "blixt-l4"];
+
 /// Namespaces of a run before this one go by and by, and would take the new one's with them.
 fn wait_for_namespaces() -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(300);
     loop {
-        let left: Vec<_> = blixt::namespaces()?
-            .into_iter()
-            .filter(|name| name.starts_with("gateway-conformance-"))
-            .collect();
+        let mut left = blixt::namespaces()?;
+        left.retain(|name| OURS.iter().any(|start| name.starts_with(start)));
         if left.is_empty() {
             return Ok(());
         }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use super::node::{hierarchies, mount_points};
 use super::place;
 use super::program::{kill_all, kill_until_gone};
-use super::topology::NAMESPACES;
+use super::topology;
 use crate::process::succeed;
 
 /// Ends all processes, then removes all that they lived in.
@@ -21,49 +21,60 @@ pub fn down() -> Result<()> {
     // A containerd that was killed leaves shims which start nothing, but may have started one just then.
     kill_all()?;
     unmount()?;
-    for namespace in namespaces() {
+    for namespace in network_namespaces() {
         succeed(Command::new("ip").args(["netns", "del", &namespace]))?;
     }
     for cgroup in cgroups() {
         remove_cgroup(&cgroup).with_context(|| format!("{}: cannot be removed", cgroup.display()))?;
     }
-    if Path::new(place::STATE).exists() {
-        fs::remove_dir_all(place::STATE).with_context(|| format!("{}: cannot be removed", place::STATE))?;
+    let state = place::root();
+    if state.exists() {
+        fs::remove_dir_all(&state).with_context(|| format!("{}: cannot be removed", state.display()))?;
     }
-    // Those of the machine are not empty and stay.
-    mount_points().for_each(|dir| drop(fs::remove_dir(dir)));
+    // Those of the machine are not empty and stay. While another cluster is up they are needed: what is mounted there in
+    // its namespaces would go with them.
+    if !entries(Path::new(place::STATES)).any(|name| is_state(&name)) {
+        mount_points().for_each(|dir| drop(fs::remove_dir(dir)));
+    }
     Ok(())
 }
 
 /// Whether any of it is there.
 pub fn is_there() -> bool {
-    Path::new(place::STATE).exists() || !namespaces().is_empty() || !cgroups().is_empty()
+    place::root().exists() || !network_namespaces().is_empty() || !cgroups().is_empty()
+}
+
+/// Whether a directory is the state of some cluster.
+fn is_state(name: &str) -> bool {
+    name.starts_with("blixt-") && Path::new(place::STATES).join(name).join("mounts").is_dir()
 }
 
 /// The nodes' mount namespaces end with the files that hold them, and with each everything that is mounted in it.
 fn unmount() -> Result<()> {
     let mounts = fs::read_to_string("/proc/self/mounts").context("/proc/self/mounts: cannot be read")?;
     // Those above others last.
-    for at in below_state(&mounts).iter().rev() {
+    for at in below(&place::root(), &mounts).iter().rev() {
         succeed(Command::new("umount").args(["--lazy", at]))?;
     }
     Ok(())
 }
 
-fn below_state(mounts: &str) -> Vec<&str> {
+fn below<'a>(dir: &Path, mounts: &'a str) -> Vec<&'a str> {
     let places = mounts.lines().filter_map(|line| line.split(' ').nth(1));
-    let mut ours: Vec<_> = places.filter(|at| Path::new(at).starts_with(place::STATE)).collect();
+    let mut ours: Vec<_> = places.filter(|at| Path::new(at).starts_with(dir)).collect();
     ours.sort_unstable();
     ours
 }
 
-fn namespaces() -> Vec<String> {
-    entries(Path::new("/run/netns")).filter(|name| name.starts_with(NAMESPACES)).collect()
+fn network_namespaces() -> Vec<String> {
+    let start = topology::namespaces();
+    entries(Path::new("/run/netns")).filter(|name| name.starts_with(&start)).collect()
 }
 
 fn cgroups() -> Vec<PathBuf> {
+    let start = topology::namespaces();
     let ours = |hierarchy: PathBuf| {
-        let names: Vec<_> = entries(&hierarchy).filter(|name| name.starts_with(NAMESPACES)).collect();
+        let names: Vec<_> = entries(&hierarchy).filter(|name| name.starts_with(&start)).collect();
         names.into_iter().map(move |name| hierarchy.join(name))
     };
     // The one of version 2 beside version 1 as well: containers are noted there too.
@@ -130,7 +141,7 @@ mod tests {
                       /dev/vda /var/lib/blixt-cluster/mounts ext4 rw 0 0\n\
                       /dev/vda /var/lib/blixt-clusters ext4 rw 0 0\n";
         assert_eq!(
-            below_state(mounts),
+            below(Path::new("/var/lib/blixt-cluster"), mounts),
             ["/var/lib/blixt-cluster/mounts", "/var/lib/blixt-cluster/mounts/node1"]
         );
     }

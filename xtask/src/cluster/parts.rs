@@ -3,16 +3,18 @@
 //! ```text
 //! tests/cluster/kube         Kubernetes and etcd, one program     ─► kube
 //! tests/cluster/conformance  the official suite                   ─► suite, echo-basic.tar, crds/
-//! tests/cluster/coredns, pause                                    ─► coredns.tar, pause.tar
+//! tests/cluster/l4           our own tests, in the suite's form   ─► l4
+//! tests/cluster/coredns, pause, echo                              ─► coredns.tar, pause.tar, echo.tar
 //! ```
 //!
 //! Each part lies in a directory of the user's cache that is named by a hash of its sources, outside the checkout: a fresh clone of
 //! the same commit finds it.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
 
@@ -23,12 +25,16 @@ use crate::workspace;
 
 /// The image that holds the namespaces of a pod.
 pub const PAUSE: &str = "localhost/pause:1";
+/// The image of the servers in our own tests.
+const ECHO: &str = "localhost/blixt-echo:1";
 /// The module of the suite.
 const SUITE: &str = "sigs.k8s.io/gateway-api/conformance";
 /// The module of the CRDs.
 const API: &str = "sigs.k8s.io/gateway-api";
 /// To be raised when equal sources are built into something else.
 const RECIPE: u32 = 1;
+/// How long a part is kept that nobody uses: 30 days.
+const KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// Everything, built.
 pub struct Parts {
@@ -36,6 +42,8 @@ pub struct Parts {
     pub kube: PathBuf,
     /// The test program of the official suite.
     pub suite: PathBuf,
+    /// The test program of our own tests.
+    pub own: PathBuf,
     /// Archives of the images that a cluster starts with.
     pub images: Vec<PathBuf>,
     /// The CRDs of the Gateway API, standard channel.
@@ -55,23 +63,32 @@ pub fn build() -> Result<Parts> {
         let image = Image { names: &names, program: "coredns", user: "0:0" };
         image::write(&image, &dir.join("coredns"), &dir.join("coredns.tar"))
     })?;
-    let pause = go.part("pause", &[], |go, dir| {
-        go.build(&[], ".", &dir.join("pause"))?;
-        let image = Image { names: &[PAUSE.to_owned()], program: "pause", user: "65532:65532" };
-        image::write(&image, &dir.join("pause"), &dir.join("pause.tar"))
-    })?;
+    let own = go.part("l4", &[], |go, dir| go.build_tests(&dir.join("l4")))?;
+    let small = |name: &'static str, tag: &str| {
+        go.part(name, &[], |go, dir| {
+            go.build(&[], ".", &dir.join(name))?;
+            let image = Image { names: &[tag.to_owned()], program: name, user: "65532:65532" };
+            image::write(&image, &dir.join(name), &dir.join(format!("{name}.tar")))
+        })
+    };
+    let (pause, echo) = (small("pause", PAUSE)?, small("echo", ECHO)?);
     Ok(Parts {
         kube: kube.join("kube"),
         suite: suite.join("suite"),
-        images: vec![pause.join("pause.tar"), suite.join("echo-basic.tar"), coredns.join("coredns.tar")],
+        own: own.join("l4"),
+        images: vec![
+            pause.join("pause.tar"),
+            echo.join("echo.tar"),
+            suite.join("echo-basic.tar"),
+            coredns.join("coredns.tar"),
+        ],
         crds: suite.join("crds"),
     })
 }
 
 /// The suite, the server that its manifests name, and the CRDs of its version.
 fn build_suite(go: &Module, dir: &Path) -> Result<()> {
-    let suite = dir.join("suite");
-    succeed(go.command("test").args(["-trimpath", "-c", "-o"]).arg(&suite).arg("."))?;
+    go.build_tests(&dir.join("suite"))?;
     go.build(&[], &format!("{SUITE}/echo-basic"), &dir.join("echo-basic"))?;
     let source = go.module_dir(SUITE)?;
     let manifests = manifests(&[source.join("base"), source.join("tests")])?;
@@ -145,8 +162,13 @@ impl Go {
         let hash = hash(&files);
         let dir = self.cache.join(format!("{name}-{}", &hash[..16]));
         if dir.is_dir() {
+            // It was of use today.
+            File::open(&dir)
+                .and_then(|dir| dir.set_modified(SystemTime::now()))
+                .context("the cache of parts")?;
             return Ok(dir);
         }
+        self.forget_old_parts();
         eprintln!("==> build {name} (Go; once for each state of tests/cluster/{name})");
         let unfinished = self.cache.join(format!("{name}-{}-unfinished-{}", &hash[..16], std::process::id()));
         fs::create_dir_all(&unfinished)
@@ -165,6 +187,18 @@ impl Go {
     }
 }
 
+impl Go {
+    /// Removes what no checkout has used for a month: each state of the sources leaves some hundred megabytes.
+    fn forget_old_parts(&self) {
+        for part in fs::read_dir(&self.cache).into_iter().flatten().flatten() {
+            let modified = part.metadata().and_then(|metadata| metadata.modified());
+            if modified.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > KEPT)) {
+                drop(fs::remove_dir_all(part.path()));
+            }
+        }
+    }
+}
+
 impl Module<'_> {
     fn command(&self, verb: &str) -> Command {
         let mut command = Command::new(&self.go.program);
@@ -176,6 +210,10 @@ impl Module<'_> {
         let mut command = self.command("build");
         command.args(["-trimpath", "-ldflags", &format!("-s -w {}", link.join(" ")), "-o"]).arg(to);
         succeed(command.arg(package))
+    }
+
+    fn build_tests(&self, to: &Path) -> Result<()> {
+        succeed(self.command("test").args(["-trimpath", "-c", "-o"]).arg(to).arg("."))
     }
 
     fn module_dir(&self, module: &str) -> Result<PathBuf> {

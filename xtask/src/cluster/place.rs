@@ -1,17 +1,52 @@
-//! Where a running cluster's files lie. There is one cluster on a machine.
+//! What a cluster is called, and where its files lie.
 
 use std::path::{Path, PathBuf};
 
+use anyhow::{Result, bail};
+
 use super::topology::Node;
 
-/// Everything that a cluster writes, but for what nodes write into directories of their own.
-pub const STATE: &str = "/var/lib/blixt-cluster";
+/// The variable that names a cluster, for more than one on a machine.
+const NAME: &str = "BLIXT_CLUSTER";
+/// Where the state of all clusters lies, each beginning with its name.
+pub const STATES: &str = "/var/lib";
 /// Locked by who brings it up or takes it down: a directory that is always there, so that no file is left behind.
 pub const LOCK: &str = "/run";
 
+/// What the cluster is called, and all of its namespaces, cgroups and files begin with.
+pub fn cluster() -> String {
+    format!("blixt-{}", name().unwrap_or_else(|| "cluster".to_owned()))
+}
+
+/// Refuses a name that another cluster's could begin with.
+pub fn check_name() -> Result<()> {
+    match name() {
+        Some(name) if name == "cluster" || !name.chars().all(|char| char.is_ascii_lowercase()) => {
+            bail!("{NAME}={name}: take another word of lower-case letters")
+        }
+        _ => Ok(()),
+    }
+}
+
+fn name() -> Option<String> {
+    std::env::var(NAME).ok().filter(|name| !name.is_empty())
+}
+
+/// The variable that marks the cluster's programs.
+pub fn mark() -> String {
+    name().map_or_else(|| MARK.to_owned(), |name| format!("{MARK}_{}", name.to_uppercase()))
+}
+
+const MARK: &str = "BLIXT_CLUSTER_PROGRAM";
+
+/// Everything that a cluster writes, but for what nodes write into directories of their own.
+pub fn root() -> PathBuf {
+    Path::new(STATES).join(cluster())
+}
+
 /// Of one file or directory of the state.
 pub fn state(name: &str) -> PathBuf {
-    Path::new(STATE).join(name)
+    root().join(name)
 }
 
 /// What programs print.

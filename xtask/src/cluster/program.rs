@@ -14,8 +14,6 @@ use serde_json::json;
 use super::place;
 use crate::process::{output, succeed};
 
-/// The variable that marks them; its value is the program's name.
-const MARK: &str = "BLIXT_CLUSTER_PROGRAM";
 /// How long a killed process may take to go.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -65,7 +63,11 @@ impl Program {
         let file = file.with_context(|| format!("{}: cannot be written", log.display()))?;
         let place = self.place.command(&self.words[0]);
         let mut command = Command::new("setsid");
-        command.arg(place.get_program()).args(place.get_args()).args(&self.words[1..]).env(MARK, &self.name);
+        command
+            .arg(place.get_program())
+            .args(place.get_args())
+            .args(&self.words[1..])
+            .env(place::mark(), &self.name);
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         command.spawn().with_context(|| format!("{}: cannot be started", self.name))?;
         Ok(())
@@ -158,21 +160,21 @@ pub fn kill_until_gone(what: &str, find: impl Fn() -> Vec<u32>) -> Result<()> {
 fn running(wanted: impl Fn(&str) -> bool) -> Vec<u32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let own = std::process::id();
+    let (own, mark) = (std::process::id(), place::mark());
     ids.filter(|id| *id != own)
         .filter(|id| {
             let environment = fs::read(Path::new("/proc").join(id.to_string()).join("environ"));
-            environment.is_ok_and(|bytes| mark(&bytes).is_some_and(|name| wanted(&name)))
+            environment.is_ok_and(|bytes| value(&bytes, &mark).is_some_and(|name| wanted(&name)))
         })
         .collect()
 }
 
-fn mark(environment: &[u8]) -> Option<String> {
-    let variables = environment.split(|byte| *byte == 0);
-    let value = variables.filter_map(|variable| {
-        String::from_utf8_lossy(variable).strip_prefix(MARK)?.strip_prefix('=').map(str::to_owned)
-    });
-    value.into_iter().next()
+/// Of a variable of an environment.
+fn value(environment: &[u8], name: &str) -> Option<String> {
+    let mut variables = environment.split(|byte| *byte == 0);
+    variables.find_map(|variable| {
+        String::from_utf8_lossy(variable).strip_prefix(name)?.strip_prefix('=').map(str::to_owned)
+    })
 }
 
 #[cfg(test)]
@@ -181,9 +183,10 @@ mod tests {
 
     #[test]
     fn only_what_carries_the_mark_is_of_the_cluster() {
+        let mark = |environment: &[u8]| value(environment, "BLIXT_CLUSTER_PROGRAM");
         assert_eq!(mark(b"A=1\0BLIXT_CLUSTER_PROGRAM=etcd\0B=2\0").as_deref(), Some("etcd"));
         assert_eq!(mark(b"A=BLIXT_CLUSTER_PROGRAM=etcd\0"), None);
-        assert_eq!(mark(b"BLIXT_CLUSTER_PROGRAMS=etcd\0"), None);
+        assert_eq!(mark(b"BLIXT_CLUSTER_PROGRAM_OTHER=etcd\0"), None);
         assert_eq!(mark(b""), None);
     }
 

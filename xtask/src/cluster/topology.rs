@@ -10,12 +10,10 @@
 //! unusable                 172.30.9.0/24   fd00:172:30:9::/64 routed by nobody
 //! ```
 //!
-//! Nothing of it is tied to the machine's own network: no packet can leave.
+//! Nothing of it is tied to the machine's own network: no packet can leave. So clusters of other names have the very same addresses.
 
-/// The namespace of clients.
-pub const CLIENT: &str = "blixt-cluster-client";
-/// What the names of all network namespaces begin with.
-pub const NAMESPACES: &str = "blixt-cluster-";
+use super::place;
+
 /// Ranges of Services.
 pub const SERVICES: [&str; 2] = ["10.96.0.0/16", "fd00:10:96::/112"];
 /// What all pods' addresses lie in.
@@ -27,6 +25,16 @@ pub const UNUSABLE: &str = "172.30.9.200";
 /// The addresses that clients send to all nodes alike.
 const BALANCED: [&str; 2] = ["172.30.8.0/24", "fd00:172:30:8::/64"];
 const CLIENT_ADDRESSES: [&str; 2] = ["172.30.0.1", "fd00:172:30::1"];
+
+/// What the names of all network namespaces begin with.
+pub fn namespaces() -> String {
+    format!("{}-", place::cluster())
+}
+
+/// The namespace of clients.
+pub fn client() -> String {
+    format!("{}client", namespaces())
+}
 
 /// A node, by its number from 1.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,7 +53,7 @@ impl Node {
 
     /// Its network namespace; the cgroup of its pods is called so as well.
     pub fn namespace(self) -> String {
-        format!("{NAMESPACES}{}", self.name())
+        format!("{}{}", namespaces(), self.name())
     }
 
     /// Its address of each family.
@@ -63,9 +71,10 @@ impl Node {
 
 /// What `ip` is to be told, in order.
 pub fn links(nodes: u8) -> Vec<String> {
-    let client = |rest: String| format!("-n {CLIENT} {rest}");
+    let outside = client();
+    let client = |rest: String| format!("-n {outside} {rest}");
     let mut commands = vec![
-        format!("netns add {CLIENT}"),
+        format!("netns add {outside}"),
         client("link set lo up".to_owned()),
         client("link add br0 type bridge".to_owned()),
         client(format!("addr add {}/24 dev br0", CLIENT_ADDRESSES[0])),
@@ -79,7 +88,7 @@ pub fn links(nodes: u8) -> Vec<String> {
         commands.extend([
             format!("netns add {namespace}"),
             inside("link set lo up".to_owned()),
-            format!("link add eth0 netns {namespace} type veth peer name {name} netns {CLIENT}"),
+            format!("link add eth0 netns {namespace} type veth peer name {name} netns {outside}"),
             client(format!("link set {name} master br0 up")),
             inside(format!("addr add {v4}/24 dev eth0")),
             inside(format!("addr add {v6}/64 dev eth0 nodad")),
@@ -91,13 +100,14 @@ pub fn links(nodes: u8) -> Vec<String> {
 
 /// What `ip` is to be told once the nodes forward: changing that changes routes.
 pub fn routes(nodes: u8) -> Vec<String> {
+    let client = client();
     let mut commands = Vec::new();
     for node in Node::all(nodes) {
         let namespace = node.namespace();
         // The kubelet wants a default route. It leads to the client and no further.
         commands.extend(CLIENT_ADDRESSES.map(|via| format!("-n {namespace} route add default via {via}")));
         for (range, via) in node.pods().iter().zip(node.addresses()) {
-            commands.push(format!("-n {CLIENT} route add {range} via {via}"));
+            commands.push(format!("-n {client} route add {range} via {via}"));
             let others = Node::all(nodes).filter(|other| *other != node);
             commands
                 .extend(others.map(|other| format!("-n {} route add {range} via {via}", other.namespace())));
@@ -106,7 +116,7 @@ pub fn routes(nodes: u8) -> Vec<String> {
     for (family, range) in BALANCED.iter().enumerate() {
         let hops = Node::all(nodes).map(|node| format!(" nexthop via {}", node.addresses()[family]));
         let flag = if family == 0 { "-4" } else { "-6" };
-        commands.push(format!("{flag} -n {CLIENT} route add {range}{}", hops.collect::<String>()));
+        commands.push(format!("{flag} -n {client} route add {range}{}", hops.collect::<String>()));
     }
     commands
 }
@@ -115,7 +125,7 @@ pub fn routes(nodes: u8) -> Vec<String> {
 pub fn settings(namespace: &str) -> Vec<(&'static str, &'static str)> {
     // Answers to a new address are not waited for: nobody else could have it.
     let mut settings = vec![("ipv6/conf/default/accept_dad", "0")];
-    if namespace == CLIENT {
+    if namespace == client() {
         // Which node a packet goes to hangs on its ports as well, or one client would only ever see one node.
         settings.extend([("ipv4/fib_multipath_hash_policy", "1"), ("ipv6/fib_multipath_hash_policy", "1")]);
     } else {
@@ -131,13 +141,18 @@ mod tests {
     #[test]
     fn clients_reach_a_load_balancers_address_by_every_node() {
         let routes = routes(2);
-        for expected in [
-            "-4 -n blixt-cluster-client route add 172.30.8.0/24 nexthop via 172.30.0.11 nexthop via 172.30.0.12",
-            "-6 -n blixt-cluster-client route add fd00:172:30:8::/64 nexthop via fd00:172:30::11 nexthop via fd00:172:30::12",
-            "-n blixt-cluster-node1 route add 10.244.2.0/24 via 172.30.0.12",
-            "-n blixt-cluster-client route add fd00:10:244:1::/64 via fd00:172:30::11",
+        let (client, node) = (client(), Node(1).namespace());
+        for (who, route) in [
+            (&client, "172.30.8.0/24 nexthop via 172.30.0.11 nexthop via 172.30.0.12"),
+            (&client, "fd00:172:30:8::/64 nexthop via fd00:172:30::11 nexthop via fd00:172:30::12"),
+            (&node, "10.244.2.0/24 via 172.30.0.12"),
+            (&client, "fd00:10:244:1::/64 via fd00:172:30::11"),
         ] {
-            assert!(routes.iter().any(|route| route == expected), "{expected} is not among {routes:#?}");
+            let expected = format!("-n {who} route add {route}");
+            assert!(
+                routes.iter().any(|route| route.ends_with(&expected)),
+                "{expected} is not among {routes:#?}"
+            );
         }
         assert!(!routes.iter().any(|route| route.contains("172.30.9.")), "the unusable range is routed");
     }
@@ -147,7 +162,7 @@ mod tests {
         for command in links(3).iter().chain(&routes(3)) {
             let inside =
                 command.contains(" -n ") || command.starts_with("-n ") || command.contains(" netns ");
-            assert!(inside || command.starts_with("netns add blixt-cluster-"), "{command}");
+            assert!(inside || command.starts_with(&format!("netns add {}", namespaces())), "{command}");
         }
     }
 }

@@ -43,6 +43,11 @@ impl Verdict {
         self.skipped += other.skipped;
         self.complaints.extend(other.complaints);
     }
+
+    /// What is wrong without being one test's fault counts as one that failed.
+    fn told(self) -> Self {
+        Self { failed: self.failed.max(usize::from(!self.complaints.is_empty())), ..self }
+    }
 }
 
 impl fmt::Display for Verdict {
@@ -51,26 +56,28 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Judges a run by its exit status, what it printed and its report; a whole run is held against [`PROFILES`].
-pub fn verdict(succeeded: bool, output: &str, report: Option<&Value>, whole: bool) -> Verdict {
-    let mut complaints = Vec::new();
+/// Judges a run of tests by its exit status and what it printed.
+pub fn of_tests(succeeded: bool, output: &str) -> Verdict {
     let failed = outcomes(output, "FAIL");
-    complaints.extend(failed.iter().map(|name| format!("failed: {name}")));
+    let mut complaints: Vec<_> = failed.iter().map(|name| format!("failed: {name}")).collect();
     // A test that fails fails all that it is part of; and the set-up before any test can fail.
     if failed.is_empty() && output.lines().any(|line| line.trim_start().starts_with("--- FAIL")) {
         complaints.push("failed before any test of its own: see the log".to_owned());
     }
     if !succeeded {
-        complaints.push("the suite's exit status is not 0".to_owned());
+        complaints.push("the exit status is not 0".to_owned());
     }
-    let mut skipped = 0;
+    Verdict { passed: outcomes(output, "PASS").len(), failed: failed.len(), skipped: 0, complaints }.told()
+}
+
+/// Judges a run of the suite by its report as well; a whole run is held against [`PROFILES`].
+pub fn of_suite(succeeded: bool, output: &str, report: Option<&Value>, whole: bool) -> Verdict {
+    let mut verdict = of_tests(succeeded, output);
     match report {
-        Some(report) => skipped = read_report(report, whole, &mut complaints),
-        None => complaints.push("the suite wrote no report".to_owned()),
+        Some(report) => verdict.skipped = read_report(report, whole, &mut verdict.complaints),
+        None => verdict.complaints.push("the suite wrote no report".to_owned()),
     }
-    // What is wrong without being one test's fault is told as one that failed.
-    let failed = failed.len().max(usize::from(!complaints.is_empty()));
-    Verdict { passed: outcomes(output, "PASS").len(), failed, skipped, complaints }
+    verdict.told()
 }
 
 /// Complains of what is wrong in a report, and answers how many tests were skipped.
@@ -127,7 +134,7 @@ PASS
 
     #[test]
     fn a_run_without_failures_is_a_success_and_each_test_counts_once() {
-        let verdict = verdict(true, OUTPUT, Some(&report(19, 0)), true);
+        let verdict = of_suite(true, OUTPUT, Some(&report(19, 0)), true);
         assert_eq!(verdict, Verdict { passed: 2, ..Verdict::default() });
         assert_eq!(verdict.to_string(), "2 passed, 0 failed, 0 skipped");
     }
@@ -136,7 +143,7 @@ PASS
     fn a_failed_test_counts_though_the_report_says_success() {
         let output =
             OUTPUT.replace("--- PASS: TestConformance/TCPRoute", "--- FAIL: TestConformance/TCPRoute");
-        let verdict = verdict(true, &output, Some(&report(19, 0)), true);
+        let verdict = of_suite(true, &output, Some(&report(19, 0)), true);
         assert_eq!((verdict.passed, verdict.failed), (1, 1));
         assert_eq!(verdict.complaints, ["failed: TCPRoute"]);
     }
@@ -144,13 +151,13 @@ PASS
     #[test]
     fn an_exit_status_a_missing_report_a_skipped_test_and_a_missing_one_count() {
         for (succeeded, report, complaint) in [
-            (false, Some(report(19, 0)), "the suite's exit status is not 0"),
+            (false, Some(report(19, 0)), "the exit status is not 0"),
             (true, None, "the suite wrote no report"),
             (true, Some(report(19, 1)), "report: GATEWAY-TCP core: 0 failed, 1 skipped"),
             (true, Some(report(18, 0)), "report: GATEWAY-TCP core: \"success\", 18 of 19 passed"),
             (true, Some(json!({})), "report: profile GATEWAY-TCP is missing"),
         ] {
-            let Verdict { failed, complaints, .. } = verdict(succeeded, OUTPUT, report.as_ref(), true);
+            let Verdict { failed, complaints, .. } = of_suite(succeeded, OUTPUT, report.as_ref(), true);
             assert_eq!(failed, 1);
             assert_eq!(complaints.first().map(String::as_str), Some(complaint));
         }
@@ -158,13 +165,13 @@ PASS
 
     #[test]
     fn a_failure_before_the_first_test_counts() {
-        let verdict = verdict(true, "--- FAIL: TestConformance (180.00s)\n", Some(&report(19, 0)), true);
+        let verdict = of_suite(true, "--- FAIL: TestConformance (180.00s)\n", Some(&report(19, 0)), true);
         assert_eq!(verdict.complaints, ["failed before any test of its own: see the log"]);
     }
 
     #[test]
     fn a_run_of_single_tests_is_not_held_against_the_profiles() {
-        assert_eq!(verdict(true, OUTPUT, Some(&report(1, 0)), false).complaints, [""; 0]);
+        assert_eq!(of_suite(true, OUTPUT, Some(&report(1, 0)), false).complaints, [""; 0]);
     }
 
     fn report(core: u64, skipped: u64) -> Value {

@@ -1,0 +1,3 @@
+module blixt.dev/cluster/echo
+
+go 1.26.0
