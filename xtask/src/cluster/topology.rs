@@ -2,11 +2,12 @@
 //!
 //! ```text
 //! blixt-cluster-client     172.30.0.1      fd00:172:30::1     the world outside: bridge, clients, the suite
+//!   ├─ blixt-cluster-router 172.30.0.2     fd00:172:30::2     what clients send to a load balancer's address goes here
 //!   ├─ blixt-cluster-node1 172.30.0.11     fd00:172:30::11    the control plane and a node
 //!   └─ blixt-cluster-node2 172.30.0.12     fd00:172:30::12    a node
 //! pods of node N           10.244.N.0/24   fd00:10:244:N::/64
 //! services                 10.96.0.0/16    fd00:10:96::/112
-//! load balancers           172.30.8.0/24   fd00:172:30:8::/64 routed by the client to all nodes alike
+//! load balancers           172.30.8.0/24   fd00:172:30:8::/64 routed by the router to all nodes alike
 //! unusable                 172.30.9.0/24   fd00:172:30:9::/64 routed by nobody
 //! ```
 //!
@@ -25,6 +26,7 @@ pub const UNUSABLE: &str = "172.30.9.200";
 /// The addresses that clients send to all nodes alike.
 const BALANCED: [&str; 2] = ["172.30.8.0/24", "fd00:172:30:8::/64"];
 const CLIENT_ADDRESSES: [&str; 2] = ["172.30.0.1", "fd00:172:30::1"];
+const ROUTER_ADDRESSES: [&str; 2] = ["172.30.0.2", "fd00:172:30::2"];
 
 /// What the names of all network namespaces begin with.
 pub fn namespaces() -> String {
@@ -34,6 +36,12 @@ pub fn namespaces() -> String {
 /// The namespace of clients.
 pub fn client() -> String {
     format!("{}client", namespaces())
+}
+
+/// The namespace of the router. It chooses the node for each connection by what stands in its packets. A machine that chooses
+/// for its own sockets may choose anew in the midst of a connection: it does not always know its own address yet.
+pub fn router() -> String {
+    format!("{}router", namespaces())
 }
 
 /// A node, by its number from 1.
@@ -81,9 +89,9 @@ pub fn links(nodes: u8) -> Vec<String> {
         client(format!("addr add {}/64 dev br0 nodad", CLIENT_ADDRESSES[1])),
         client("link set br0 up".to_owned()),
     ];
-    for node in Node::all(nodes) {
-        let (name, namespace) = (node.name(), node.namespace());
-        let [v4, v6] = node.addresses();
+    let machines = Node::all(nodes).map(|node| (node.name(), node.namespace(), node.addresses()));
+    let router = ("router".to_owned(), router(), ROUTER_ADDRESSES.map(str::to_owned));
+    for (name, namespace, [v4, v6]) in machines.chain([router]) {
         let inside = |rest: String| format!("-n {namespace} {rest}");
         commands.extend([
             format!("netns add {namespace}"),
@@ -116,7 +124,8 @@ pub fn routes(nodes: u8) -> Vec<String> {
     for (family, range) in BALANCED.iter().enumerate() {
         let hops = Node::all(nodes).map(|node| format!(" nexthop via {}", node.addresses()[family]));
         let flag = if family == 0 { "-4" } else { "-6" };
-        commands.push(format!("{flag} -n {client} route add {range}{}", hops.collect::<String>()));
+        commands.push(format!("{flag} -n {} route add {range}{}", router(), hops.collect::<String>()));
+        commands.push(format!("-n {client} route add {range} via {}", ROUTER_ADDRESSES[family]));
     }
     commands
 }
@@ -126,10 +135,16 @@ pub fn settings(namespace: &str) -> Vec<(&'static str, &'static str)> {
     // Answers to a new address are not waited for: nobody else could have it.
     let mut settings = vec![("ipv6/conf/default/accept_dad", "0")];
     if namespace == client() {
-        // Which node a packet goes to hangs on its ports as well, or one client would only ever see one node.
-        settings.extend([("ipv4/fib_multipath_hash_policy", "1"), ("ipv6/fib_multipath_hash_policy", "1")]);
+        // Nobody tells it a shorter way past the router.
+        settings.extend([("ipv4/conf/all/accept_redirects", "0"), ("ipv6/conf/br0/accept_redirects", "0")]);
     } else {
         settings.extend([("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1")]);
+    }
+    if namespace == router() {
+        // Which node a packet goes to hangs on its ports as well, or one client would only ever see one node.
+        settings.extend([("ipv4/fib_multipath_hash_policy", "1"), ("ipv6/fib_multipath_hash_policy", "1")]);
+        // What comes in leaves by the same wire.
+        settings.extend([("ipv4/conf/all/send_redirects", "0"), ("ipv4/conf/eth0/send_redirects", "0")]);
     }
     settings
 }
@@ -141,10 +156,12 @@ mod tests {
     #[test]
     fn clients_reach_a_load_balancers_address_by_every_node() {
         let routes = routes(2);
-        let (client, node) = (client(), Node(1).namespace());
+        let (client, router, node) = (client(), router(), Node(1).namespace());
         for (who, route) in [
-            (&client, "172.30.8.0/24 nexthop via 172.30.0.11 nexthop via 172.30.0.12"),
-            (&client, "fd00:172:30:8::/64 nexthop via fd00:172:30::11 nexthop via fd00:172:30::12"),
+            (&client, "172.30.8.0/24 via 172.30.0.2"),
+            (&client, "fd00:172:30:8::/64 via fd00:172:30::2"),
+            (&router, "172.30.8.0/24 nexthop via 172.30.0.11 nexthop via 172.30.0.12"),
+            (&router, "fd00:172:30:8::/64 nexthop via fd00:172:30::11 nexthop via fd00:172:30::12"),
             (&node, "10.244.2.0/24 via 172.30.0.12"),
             (&client, "fd00:10:244:1::/64 via fd00:172:30::11"),
         ] {

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use super::parts::Parts;
 use super::program::{self, Place};
-use super::topology::{Node, client, links, routes, settings};
+use super::topology::{Node, client, links, router, routes, settings};
 use super::{control_plane, node, place};
 use crate::image;
 use crate::process::{describe, succeed};
@@ -130,7 +130,7 @@ fn prepare(nodes: u8, kube: &Path) -> Result<()> {
 
 fn network(nodes: u8) -> Result<()> {
     links(nodes).iter().try_for_each(|words| ip(words))?;
-    let namespaces = Node::all(nodes).map(Node::namespace).chain([client()]);
+    let namespaces = Node::all(nodes).map(Node::namespace).chain([client(), router()]);
     for namespace in namespaces {
         let lines = settings(&namespace);
         let lines: Vec<_> =
