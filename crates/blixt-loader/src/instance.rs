@@ -10,7 +10,7 @@
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -123,17 +123,9 @@ impl Instance {
 
     /// Takes the lock, or says who holds it.
     pub(crate) fn lock(&self) -> Result<Lock, Error> {
-        fs::create_dir_all(RUN).map_err(Error::file("create", RUN))?;
         let path = Path::new(RUN).join(format!("{}.lock", self.name));
         loop {
-            let file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .open(&path)
-                .map_err(Error::file("open", &path))?;
+            let file = open_lock(&path).map_err(Error::file("open", &path))?;
             let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(file) => file,
                 Err((mut file, Errno::EWOULDBLOCK)) => {
@@ -147,6 +139,27 @@ impl Instance {
             }
             write_pid(&mut file).map_err(Error::file("write", &path))?;
             return Ok(Lock { file, path });
+        }
+    }
+}
+
+/// Opens the file of a lock in a directory that the last instance to leave takes away, perhaps right now.
+fn open_lock(path: &Path) -> io::Result<File> {
+    loop {
+        if let Some(directory) = path.parent() {
+            match fs::create_dir_all(directory) {
+                // It went while it was made.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                // It was there when it was made; what is there, if anything, opening the file tells.
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                made => made?,
+            }
+        }
+        let opened =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+        match opened {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            opened => return opened,
         }
     }
 }
@@ -191,4 +204,29 @@ fn write_pid(file: &mut File) -> io::Result<()> {
     file.set_len(0)?;
     file.rewind()?;
     writeln!(file, "{}", std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn a_lock_is_opened_while_others_take_the_directory_away() {
+        let directory = std::env::temp_dir().join(format!("blixt-lock-{}", std::process::id()));
+        let (path, is_over) = (directory.join("one.lock"), AtomicBool::new(false));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    let _: io::Result<()> = fs::remove_dir(&directory);
+                }
+            });
+            let failed = (0..5_000).find_map(|_| open_lock(&path).and_then(|_| fs::remove_file(&path)).err());
+            is_over.store(true, Ordering::Relaxed);
+            assert!(failed.is_none(), "{failed:?}");
+        });
+        let _: io::Result<()> = fs::remove_dir(&directory);
+    }
 }
