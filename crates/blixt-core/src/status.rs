@@ -153,6 +153,19 @@ impl Status {
         }
     }
 
+    /// Every condition, to change it.
+    pub fn all_conditions_mut(&mut self) -> Vec<&mut Condition> {
+        let (own, listeners) = match self {
+            Self::GatewayClass(status) => (&mut status.conditions, &mut [][..]),
+            Self::Gateway(status) => (&mut status.conditions, &mut status.listeners[..]),
+            Self::ListenerSet(status) => (&mut status.conditions, &mut status.listeners[..]),
+            Self::Route(status) => {
+                return status.parents.iter_mut().flat_map(|parent| &mut parent.conditions).collect();
+            }
+        };
+        own.iter_mut().chain(listeners.iter_mut().flat_map(|listener| &mut listener.conditions)).collect()
+    }
+
     /// Every condition, with the part of the object that it belongs to: empty for the object itself, else
     /// `listener NAME` or what [`parent_part`] says.
     pub fn all_conditions(&self) -> Vec<(String, &Condition)> {

@@ -38,8 +38,8 @@ use crate::sync::report::NodeReport;
 
 /// Workers beside the loop: the connection, and what people and Prometheus ask.
 const WORKERS: usize = 2;
-/// Configs that came and wait to be applied: a newer one takes the place of those before it.
-const CONFIGS: usize = 1;
+/// Configs that came and wait to be applied: the newest counts.
+const CONFIGS: usize = 4;
 
 /// `blixt agent`
 pub fn agent(args: AgentArgs) -> anyhow::Result<Exit> {
@@ -89,13 +89,16 @@ async fn follow(settings: Settings) -> anyhow::Result<Exit> {
             reports.send_replace(report(&node));
         }
         tokio::select! {
-            biased;
             wish = signals.next() => match wish {
                 Wish::End(End::Leave) => break installation.end().await,
                 Wish::End(end) => break end,
                 Wish::Reread => tracing::info!("nothing to read again: the controller sends what there is"),
             },
-            Some((config, generation)) = received.recv() => {
+            Some(mut newest) = received.recv() => {
+                while let Ok(newer) = received.try_recv() {
+                    newest = newer;
+                }
+                let (config, generation) = newest;
                 take(&mut node, &mut memory, config, generation);
             }
             changed = observations.changed() => {

@@ -24,7 +24,7 @@ pub mod told;
 pub mod watch;
 pub mod writer;
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,7 @@ use anyhow::Context;
 use kube::Client;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch as channel};
-use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
+use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until, timeout_at};
 
 use self::events::Events;
 use self::leader::{Leader, Outlets};
@@ -134,12 +134,13 @@ async fn hold(candidate: &mut Candidate, published: channel::Receiver<Published>
     let mut renewed = Instant::now();
     loop {
         sleep(RENEW).await;
-        let generation = published.borrow().generation.0;
-        match candidate.renew(generation.max(candidate.last_generation())).await {
-            Renewal::Done => renewed = Instant::now(),
-            Renewal::Lost => return End::Lost,
-            Renewal::Unknown if renewed.elapsed() > GIVE_UP => return End::Lost,
-            Renewal::Unknown => {}
+        // What counts is when it was asked for: others count from a moment after that.
+        let asked = Instant::now();
+        let generation = published.borrow().generation.0.max(candidate.last_generation());
+        match timeout_at((renewed + GIVE_UP).into(), candidate.renew(generation)).await {
+            Ok(Renewal::Done) => renewed = asked,
+            Ok(Renewal::Unknown) => {}
+            Ok(Renewal::Lost) | Err(_) => return End::Lost,
         }
     }
 }
@@ -189,6 +190,10 @@ async fn lead(
                 // Whoever asked may have gone.
                 let _ = reply.send(leader.numbers());
             }
+            Some(ended) = tasks.join_next() => {
+                tracing::error!(?ended, "a task of the leader ended: a fault of blixt, please report it; beginning anew");
+                return Ok(End::Lost);
+            }
             // Nodes leave the count by themselves.
             _ = ticks.tick() => {}
         }
@@ -229,11 +234,20 @@ async fn serve_once(
     // Agents that are connected know the last one.
     let known = last.replace(certificate.authority.clone()).unwrap_or_default();
     publication.authority(&format!("{}{known}", certificate.authority)).await?;
-    let listener = TcpListener::bind(settings.sync)
-        .await
-        .with_context(|| format!("cannot listen on --sync {}", settings.sync))?;
+    let listener =
+        bind(settings.sync).await.with_context(|| format!("cannot listen on --sync {}", settings.sync))?;
     let port = listener.local_addr()?.port();
     publication.address(SocketAddr::new(settings.address, port)).await?;
     server::serve(service, listener, certificate, sleep(RENEW_AFTER)).await?;
     Ok(())
+}
+
+/// Machines without IPv6 have its unspecified address neither.
+async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    match TcpListener::bind(address).await {
+        Err(_) if address.ip() == Ipv6Addr::UNSPECIFIED => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
+        }
+        bound => bound,
+    }
 }

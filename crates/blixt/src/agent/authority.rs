@@ -12,7 +12,7 @@ use tokio::time::timeout;
 /// The key of the ConfigMap.
 pub const KEY: &str = "ca.crt";
 /// An API server that takes longer is not waited for.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Where it is found.
 #[derive(Clone, PartialEq, Eq, Debug)]

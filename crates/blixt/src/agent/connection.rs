@@ -17,7 +17,7 @@ use crate::sync::report::NodeReport;
 /// The first wait after a connection that ended, doubled with each that fails,
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// up to this.
-const LONGEST_WAIT: Duration = Duration::from_secs(5);
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
 /// A connection that held for this long was a good one.
 const GOOD: Duration = Duration::from_secs(10);
 /// The certificates that worked last, for a start without the API server.

@@ -33,6 +33,17 @@ pub struct Door {
     pub token: PathBuf,
 }
 
+/// A Service's address as Kubernetes gives it to pods has no brackets, of whichever family it is.
+fn bracketed(url: &str) -> String {
+    let rest = url.strip_prefix("https://").unwrap_or(url);
+    match rest.rsplit_once(':') {
+        Some((host, port)) if host.contains(':') && !host.starts_with('[') => {
+            format!("https://[{host}]:{port}")
+        }
+        _ => url.to_owned(),
+    }
+}
+
 impl TryFrom<AgentArgs> for Settings {
     type Error = anyhow::Error;
 
@@ -46,11 +57,31 @@ impl TryFrom<AgentArgs> for Settings {
         // A pod does not.
         node.sees_processes = false;
         Ok(Self {
-            door: Door { url: controller, authority: authority.parse()?, token },
+            door: Door { url: bracketed(&controller), authority: authority.parse()?, token },
             // Nodes may share a file system, where they are namespaces of one machine.
             state_dir: state_dir.join(&node.node_name),
             installation: Installation::new(daemon_set.as_deref())?,
             node,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv6_address_gets_its_brackets() {
+        for (typed, understood) in [
+            ("https://10.96.0.7:9645", "https://10.96.0.7:9645"),
+            ("https://fd00:10:96::7:9645", "https://[fd00:10:96::7]:9645"),
+            ("https://[fd00:10:96::7]:9645", "https://[fd00:10:96::7]:9645"),
+            (
+                "https://blixt-controller.blixt-system.svc:9645",
+                "https://blixt-controller.blixt-system.svc:9645",
+            ),
+        ] {
+            assert_eq!(bracketed(typed), understood);
+        }
     }
 }

@@ -49,9 +49,9 @@ pub async fn keep(client: Client, mut wanted: watch::Receiver<Vec<ServiceAccount
                 match apply(&client, &account).await {
                     Ok(applied) => drop(present.insert(name(&account), applied)),
                     // Its Gateway or its namespace is about to go.
-                    Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => {}
+                    Err(Refusal::Api(kube::Error::Api(status))) if [404, 409].contains(&status.code) => {}
                     Err(error) => {
-                        is_behind = true;
+                        is_behind = matches!(error, Refusal::Api(_));
                         let error = error.to_string();
                         if error != trouble {
                             tracing::warn!(gateway = %account.gateway, error, "cannot write its ServiceAccount, trying again");
@@ -120,7 +120,7 @@ fn count_of_ours(account: &Account) -> Option<(usize, usize)> {
     Some((count("f:labels"), count("f:annotations")))
 }
 
-async fn apply(client: &Client, account: &ServiceAccount) -> kube::Result<Account> {
+async fn apply(client: &Client, account: &ServiceAccount) -> Result<Account, Refusal> {
     let ServiceAccount { name, namespace, labels, annotations, gateway, gateway_uid } = account;
     let strings = |of: &BTreeMap<SmolStr, SmolStr>| {
         of.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
@@ -146,7 +146,29 @@ async fn apply(client: &Client, account: &ServiceAccount) -> kube::Result<Accoun
         ..Account::default()
     };
     let api: Api<Account> = Api::namespaced(client.clone(), namespace);
-    api.patch(name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&body)).await
+    if let Some(present) = api.get_opt(name).await?
+        && !is_of(&present, gateway_uid)
+    {
+        return Err(Refusal::Foreign(format!(
+            "there is a ServiceAccount {namespace}/{name} already that is not this Gateway's: rename or delete it"
+        )));
+    }
+    Ok(api.patch(name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&body)).await?)
+}
+
+/// It was made for this Gateway.
+fn is_of(account: &Account, gateway_uid: &str) -> bool {
+    account.metadata.owner_references.iter().flatten().any(|owner| owner.uid == gateway_uid)
+}
+
+/// Why an account was not written.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    /// Somebody else made one of that name.
+    #[error("{0}")]
+    Foreign(String),
+    #[error(transparent)]
+    Api(#[from] kube::Error),
 }
 
 #[cfg(test)]

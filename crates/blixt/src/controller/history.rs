@@ -11,6 +11,8 @@ use crate::sync::server::Said;
 
 /// A Ready node that is behind for this long makes what it does not serve yet not programmed, by its name.
 pub const LAG: Duration = Duration::from_secs(10);
+/// A leader that has just begun gives nodes this long to find it: their connections to the one before it have to end first.
+const FIRST: Duration = Duration::from_secs(30);
 
 /// Since when each frontend is as it is.
 #[derive(Debug, Default)]
@@ -18,6 +20,8 @@ pub struct History {
     since: BTreeMap<Endpoint, Since>,
     /// When each generation was published that somebody may not have yet.
     published: VecDeque<(Generation, Instant)>,
+    /// When the first one was.
+    began: Option<Instant>,
 }
 
 /// Since when a frontend is as it is.
@@ -33,6 +37,7 @@ impl History {
     /// Takes in what is published next.
     pub fn publish(&mut self, last: &Config, next: &Config, generation: Generation, now: Instant) {
         self.published.push_back((generation, now));
+        self.began.get_or_insert(now);
         let (old, new) = (&last.frontends, &next.frontends);
         self.since.retain(|endpoint, _| new.contains_key(endpoint));
         for (endpoint, frontend) in new {
@@ -58,9 +63,12 @@ impl History {
         said: &BTreeMap<String, Said>,
         now: Instant,
     ) -> (Report, Option<Instant>) {
-        let nodes: Vec<NodeState<'_>> =
-            expected.ready.iter().map(|name| self.state(name, said.get(name), now)).collect();
-        self.forget(nodes.iter().map(|node| node.acknowledged).min());
+        let nodes: Vec<NodeState<'_>> = expected
+            .ready
+            .iter()
+            .map(|(name, since)| self.state(name, *since, said.get(name), now))
+            .collect();
+        self.forget(nodes.iter().map(|node| node.acknowledged).min(), now);
         let next = nodes.iter().filter_map(|node| node.deadline).filter(|deadline| *deadline > now).min();
         let frontends = self.since.iter().filter_map(|(endpoint, since)| {
             let mut report = FrontendReport { generation: Some(since.shape), ..FrontendReport::default() };
@@ -79,33 +87,42 @@ impl History {
         (Report { frontends, nodes: Some(nodes) }, next)
     }
 
-    fn state<'a>(&self, name: &'a str, said: Option<&'a Said>, now: Instant) -> NodeState<'a> {
+    fn state<'a>(
+        &self,
+        name: &'a str,
+        expected: Instant,
+        said: Option<&'a Said>,
+        now: Instant,
+    ) -> NodeState<'a> {
+        let latest = self.published.back().map_or(Generation(0), |(generation, _)| *generation);
+        // What another leader published is not known here.
+        let said = said.filter(|said| said.report.generation <= latest);
         let acknowledged = said.map_or(Generation(0), |said| said.report.generation);
         let next = self.published.partition_point(|(generation, _)| *generation <= acknowledged);
-        let behind_since = self.published.get(next).map(|(_, at)| *at);
-        let away_since = match said {
-            Some(said) => said.away_since,
-            // Since whenever, but a leader that has just begun gives everybody time to come.
-            None => self.published.front().map(|(_, at)| *at),
+        let behind = self.published.get(next).map(|(_, at)| (*at).max(expected) + LAG);
+        let away = match said {
+            Some(said) => said.away_since.map(|since| since.max(expected) + LAG),
+            None => self.began.map(|began| (began + FIRST).max(expected + LAG)),
         };
-        let is_long =
-            |since: Option<Instant>| since.is_some_and(|since| now.saturating_duration_since(since) >= LAG);
-        let deadlines = behind_since.into_iter().chain(away_since).map(|since| since + LAG);
+        // Who was never heard of has not had its time yet.
+        let behind = if said.is_none() { away } else { behind };
+        let is_over = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
         NodeState {
             name,
             said,
             acknowledged,
-            lags: is_long(behind_since),
-            is_away: is_long(away_since),
-            deadline: deadlines.filter(|deadline| *deadline > now).min(),
+            lags: is_over(behind),
+            is_away: is_over(away),
+            deadline: behind.into_iter().chain(away).filter(|deadline| *deadline > now).min(),
         }
     }
 
-    /// What everybody has acknowledged need not be remembered, save the first: it says since when there is something to have.
-    fn forget(&mut self, acknowledged: Option<Generation>) {
-        while self.published.len() > 1
-            && self.published.get(1).is_some_and(|(generation, _)| Some(*generation) <= acknowledged)
-        {
+    /// What everybody has acknowledged need not be remembered, and of what is older than [`LAG`] the last suffices: whoever
+    /// has not got it lags.
+    fn forget(&mut self, acknowledged: Option<Generation>, now: Instant) {
+        while self.published.get(1).is_some_and(|(generation, at)| {
+            Some(*generation) <= acknowledged || now.saturating_duration_since(*at) > LAG
+        }) {
             self.published.pop_front();
         }
     }
@@ -186,12 +203,15 @@ mod tests {
     }
 
     fn expected() -> Expected {
-        Expected { ready: vec!["node1".into(), "node2".into()], not_ready: vec!["node3".into()] }
+        // They have been there for long.
+        let since = Instant::now() - Duration::from_secs(1000);
+        let ready = ["node1", "node2"].map(|name| (name.to_owned(), since));
+        Expected { ready: ready.into(), not_ready: vec!["node3".into()] }
     }
 
     fn said(generations: [u64; 2]) -> BTreeMap<String, Said> {
         let said = |generation| Said {
-            report: NodeReport { generation: Generation(generation), ..NodeReport::default() },
+            report: Arc::new(NodeReport { generation: Generation(generation), ..NodeReport::default() }),
             away_since: None,
         };
         [("node1".to_owned(), said(generations[0])), ("node2".to_owned(), said(generations[1]))].into()
@@ -255,8 +275,8 @@ mod tests {
         let now = Instant::now();
         let mut history = history(now);
         let (report, next) = history.report(&expected(), &BTreeMap::new(), now + Duration::from_secs(6));
-        assert!(report.frontends.is_empty() && next == Some(now + LAG));
-        let (report, _) = history.report(&expected(), &BTreeMap::new(), now + LAG);
+        assert!(report.frontends.is_empty() && next == Some(now + FIRST));
+        let (report, _) = history.report(&expected(), &BTreeMap::new(), now + FIRST);
         assert!(report.frontends.values().all(|report| report.error.is_some()), "{report:?}");
     }
 
@@ -267,8 +287,8 @@ mod tests {
         let mut said = said([2, 2]);
         let failed = FrontendReport { error: Some("table full".into()), ..FrontendReport::default() };
         let warned = FrontendReport { warnings: vec!["no route".into()], ..FrontendReport::default() };
-        let frontends = &mut said.get_mut("node2").unwrap().report.frontends;
-        frontends.extend([(endpoint(80), failed), (endpoint(81), warned)]);
+        let report = &mut said.get_mut("node2").unwrap().report;
+        Arc::make_mut(report).frontends.extend([(endpoint(80), failed), (endpoint(81), warned)]);
         let (report, _) = history.report(&expected(), &said, now);
         assert_eq!(report.frontends[&endpoint(80)].error.as_deref(), Some("node node2: table full"));
         assert_eq!(report.frontends[&endpoint(81)].warnings, ["node node2: no route"]);
@@ -284,5 +304,40 @@ mod tests {
             history.report(&expected(), &said([generation, generation]), now);
         }
         assert!(history.published.len() <= 2, "{}", history.published.len());
+    }
+
+    #[test]
+    fn a_node_that_comes_has_ten_seconds_whatever_was_published_before() {
+        let now = Instant::now();
+        let mut history = history(now);
+        let later = now + Duration::from_secs(1000);
+        let mut expected = expected();
+        expected.ready.insert("node4".to_owned(), later);
+        let (report, next) = history.report(&expected, &said([2, 2]), later + Duration::from_secs(9));
+        assert!(report.frontends.is_empty() && next == Some(later + LAG));
+        let (report, _) = history.report(&expected, &said([2, 2]), later + LAG);
+        assert!(report.frontends.values().all(|report| report.error.as_ref().unwrap().contains("node4")));
+    }
+
+    #[test]
+    fn what_another_leader_published_is_no_acknowledgement() {
+        let now = Instant::now();
+        let mut history = history(now);
+        let (report, _) = history.report(&expected(), &said([5003, 2]), now + Duration::from_secs(6));
+        assert!(report.frontends.is_empty());
+    }
+
+    #[test]
+    fn what_a_node_never_takes_is_not_remembered_for_ever() {
+        let now = Instant::now();
+        let mut history = history(now);
+        let last = config(&[(80, 1), (81, 2)]);
+        for generation in 3..1000 {
+            let at = now + Duration::from_secs(generation);
+            history.publish(&last, &last, Generation(generation), at);
+            let (report, _) = history.report(&expected(), &said([generation, 1]), at);
+            assert!(generation < 20 || report.frontends[&endpoint(81)].error.is_some(), "{generation}");
+        }
+        assert!(history.published.len() <= 20, "{}", history.published.len());
     }
 }

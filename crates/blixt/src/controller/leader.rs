@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use blixt_core::api::ObjectKey;
 use blixt_core::config::Generation;
+use blixt_core::snapshot::Snapshot;
 use blixt_core::status::Statuses;
 use blixt_core::translate::{
     self, Report, ServiceAccount, Touched, Translation, infrastructure, retranslate, translate,
@@ -41,7 +42,7 @@ const STATUS_LATEST: Duration = Duration::from_millis(500);
 /// A write that failed is tried again after this, doubled each time,
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 /// up to this.
-const LONGEST_RETRY: Duration = Duration::from_secs(30);
+const LONGEST_RETRY: Duration = Duration::from_secs(300);
 /// An address that a Gateway gave back is given to nobody for so long: clients and caches may still hold it.
 const REST: Duration = Duration::from_secs(60);
 
@@ -70,7 +71,7 @@ pub struct Outlets {
     /// To the nodes.
     pub published: watch::Sender<Published>,
     /// To itself, from beside the loop.
-    pub worked: mpsc::Sender<Worked>,
+    pub worked: mpsc::Sender<Result<Worked, String>>,
     /// Statuses to the API server,
     pub writes: mpsc::UnboundedSender<(ObjectKey, Value)>,
     /// ServiceAccounts,
@@ -88,9 +89,8 @@ struct StatusWork {
     ledger: Option<Ledger>,
     /// Objects whose ledger is to be compared with what the API server has.
     distrusted: BTreeSet<ObjectKey>,
-    /// When what could not be written is tried again, and how long that took last time.
-    retry: Option<Instant>,
-    wait: Duration,
+    /// What could not be written: when it is tried again, and after how long a wait.
+    retries: BTreeMap<ObjectKey, (Option<Instant>, Duration)>,
 }
 
 /// Statuses that were worked out beside the loop.
@@ -119,8 +119,7 @@ impl Leader {
                 untold: Touched::Everything,
                 ledger: Some(Ledger::default()),
                 distrusted: BTreeSet::new(),
-                retry: None,
-                wait: FIRST_RETRY,
+                retries: BTreeMap::new(),
             },
             outlets,
             numbers: Numbers::default(),
@@ -129,18 +128,11 @@ impl Leader {
 
     /// Takes in what was seen.
     pub fn see(&mut self, seen: Seen) {
-        let now = Instant::now();
-        match seen {
-            Seen::Begin(Source::Nodes) => self.fleet.forget_nodes(),
-            Seen::Begin(Source::Agents) => self.fleet.forget_agents(now),
-            seen => {
-                self.fleet.see(&seen, now);
-                let was_complete = self.objects.is_complete();
-                self.objects.see(seen);
-                if !was_complete && self.objects.is_complete() {
-                    self.begin();
-                }
-            }
+        self.fleet.see(&seen, Instant::now());
+        let was_complete = self.objects.is_complete();
+        self.objects.see(seen);
+        if !was_complete && self.objects.is_complete() {
+            self.begin();
         }
     }
 
@@ -156,6 +148,7 @@ impl Leader {
         }
         let touched = self.objects.take_touched();
         if !touched.is_nothing() {
+            self.release_addresses();
             self.publish(&touched);
             if touched == Touched::Everything {
                 let accounts = infrastructure(&self.objects.snapshot);
@@ -174,7 +167,8 @@ impl Leader {
     /// When there is something to do though nothing happened.
     pub fn due(&self) -> Option<Instant> {
         let rested = self.resting.values().min().copied();
-        [self.statuses_due(), self.report_due, rested, self.statuses.retry].into_iter().flatten().min()
+        let retry = self.statuses.retries.values().filter_map(|(at, _)| *at).min();
+        [self.statuses_due(), self.report_due, rested, retry].into_iter().flatten().min()
     }
 
     /// Does what is due by now.
@@ -186,8 +180,17 @@ impl Leader {
             // Somebody may wait for an address.
             self.objects.touch_all();
         }
-        if self.statuses.retry.is_some_and(|at| at <= now) {
-            self.statuses.retry = None;
+        let is_due = |at: &Option<Instant>| at.is_some_and(|at| at <= now);
+        let retries = self.statuses.retries.iter_mut().filter(|(_, (at, _))| is_due(at));
+        let due: Vec<ObjectKey> = retries
+            .map(|(key, (at, _))| {
+                // It is under way now; how long it waited is remembered until it succeeds.
+                *at = None;
+                key.clone()
+            })
+            .collect();
+        if !due.is_empty() {
+            due.into_iter().for_each(|key| self.distrust(key));
             self.mark(Touched::Everything);
         }
         if self.statuses_due().is_some_and(|due| due <= now) {
@@ -196,8 +199,16 @@ impl Leader {
     }
 
     /// Takes in statuses that were worked out, and has them written.
-    pub fn take_worked(&mut self, worked: Worked) {
-        let Worked { mut ledger, due: Due { writes, is_held: _ }, assigned } = worked;
+    pub fn take_worked(&mut self, worked: Result<Worked, String>) {
+        let Worked { mut ledger, due: Due { writes, is_held: _ }, assigned } = match worked {
+            Ok(worked) => worked,
+            Err(error) => {
+                // The next change has them worked out again, and compared with what the API server has.
+                tracing::error!(error, "cannot work statuses out: a fault of blixt, please report it");
+                self.statuses.ledger = Some(Ledger::default());
+                return;
+            }
+        };
         ledger.distrust(&std::mem::take(&mut self.statuses.distrusted));
         self.statuses.ledger = Some(ledger);
         if let Some(assigned) = assigned {
@@ -221,23 +232,19 @@ impl Leader {
     pub fn take_outcome(&mut self, outcome: Outcome) {
         let Outcome { key, result } = outcome;
         let failure = match result {
-            Ok(()) => {
-                self.statuses.wait = FIRST_RETRY;
+            Ok(()) | Err(Failure::Gone) => {
+                self.statuses.retries.remove(&key);
                 return;
             }
-            Err(Failure::Gone) => return,
             Err(failure) => failure,
         };
         self.numbers.status_failures += 1;
+        let (_, last) = self.statuses.retries.get(&key).copied().unwrap_or_default();
+        let wait = (last * 2).clamp(FIRST_RETRY, LONGEST_RETRY);
         if let Failure::Other(error) = &failure {
-            tracing::warn!(object = %key, error, "cannot write a status, trying again");
+            tracing::warn!(object = %key, error, seconds = wait.as_secs_f64(), "cannot write a status, trying again");
         }
-        self.distrust(key);
-        let StatusWork { retry, wait, .. } = &mut self.statuses;
-        if retry.is_none() {
-            *retry = Some(Instant::now() + *wait);
-            *wait = (*wait * 2).min(LONGEST_RETRY);
-        }
+        self.statuses.retries.insert(key, (Some(Instant::now() + wait), wait));
     }
 
     /// What is counted.
@@ -304,6 +311,7 @@ impl Leader {
     fn look_at_nodes(&mut self) {
         let now = Instant::now();
         self.expected = self.fleet.expected(now);
+        self.connected.retain(|name| self.fleet.has_node(name));
         let (report, due) = self.history.report(&self.expected, &self.connected.said(), now);
         self.report_due = due;
         if self.report.as_deref() != Some(&report) {
@@ -341,7 +349,7 @@ impl Leader {
         // Without a node nobody is going to answer.
         let hold = !self.expected.ready.is_empty();
         let worked = self.outlets.worked.clone();
-        tokio::task::spawn_blocking(move || {
+        let work = tokio::task::spawn_blocking(move || {
             let now = Timestamp::now();
             let (statuses, is_all) = match untold {
                 Touched::Services(services) => {
@@ -358,8 +366,11 @@ impl Leader {
             if is_all {
                 release_memory();
             }
+            Worked { ledger, due, assigned }
+        });
+        tokio::spawn(async move {
             // Where nobody takes it the leader has ended.
-            let _ = worked.blocking_send(Worked { ledger, due, assigned });
+            let _ = worked.send(work.await.map_err(|error| error.to_string())).await;
         });
     }
 
@@ -374,6 +385,25 @@ impl Leader {
         self.resting.extend(before.difference(&held).map(|address| (*address, until)));
         self.resting.retain(|address, _| !held.contains(address));
         Arc::make_mut(&mut self.objects.snapshot).assigned = assigned;
+        self.rest();
+        // What was published meanwhile may have given one of them to somebody else.
+        self.objects.touch_all();
+    }
+
+    /// The addresses of Gateways that are gone rest from now on: nobody gets them in the same moment.
+    fn release_addresses(&mut self) {
+        let Snapshot { assigned, gateways, .. } = &*self.objects.snapshot;
+        let gone: Vec<ObjectKey> =
+            assigned.keys().filter(|key| !gateways.contains_key(*key)).cloned().collect();
+        if gone.is_empty() {
+            return;
+        }
+        let until = Instant::now() + REST;
+        let assigned = &mut Arc::make_mut(&mut self.objects.snapshot).assigned;
+        let freed: Vec<IpAddr> = gone.iter().filter_map(|key| assigned.remove(key)).flatten().collect();
+        let held: BTreeSet<IpAddr> = assigned.values().flatten().copied().collect();
+        let freed = freed.into_iter().filter(|address| !held.contains(address));
+        self.resting.extend(freed.map(|address| (address, until)));
         self.rest();
     }
 

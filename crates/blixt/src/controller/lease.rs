@@ -31,6 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(4);
 pub struct Candidate {
     api: Api<Lease>,
     identity: String,
+    /// The largest generation that was ever seen in it.
+    generation: u64,
     /// As it was seen last, and when it was first seen so.
     seen: Option<(Lease, Instant)>,
 }
@@ -49,7 +51,7 @@ pub enum Renewal {
 impl Candidate {
     /// One that is known by a name of its own.
     pub fn new(client: Client, namespace: &str, identity: String) -> Self {
-        Self { api: Api::namespaced(client, namespace), identity, seen: None }
+        Self { api: Api::namespaced(client, namespace), identity, generation: 0, seen: None }
     }
 
     /// Waits until it is ours. The first generation that this leader may use.
@@ -80,12 +82,13 @@ impl Candidate {
 
     /// The number that it was renewed with last.
     pub fn last_generation(&self) -> u64 {
-        self.seen.as_ref().map_or(0, |(lease, _)| generation(lease))
+        self.generation
     }
 
     /// Gives it back, so that nobody has to wait.
     pub async fn release(&mut self, generation: u64) {
-        let Some((mut lease, _)) = self.seen.take() else { return };
+        // A renewal may have been under way.
+        let Ok(Ok(Some(mut lease))) = timeout(PATIENCE, self.api.get_opt(NAME)).await else { return };
         if holder(&lease) != Some(&self.identity) {
             return;
         }
@@ -101,7 +104,7 @@ impl Candidate {
     }
 
     async fn try_acquire(&mut self) -> Result<Option<u64>, Error> {
-        let Some(mut lease) = self.api.get_opt(NAME).await? else {
+        let Some(lease) = self.api.get_opt(NAME).await? else {
             let lease = Lease {
                 metadata: ObjectMeta { name: Some(NAME.to_owned()), ..ObjectMeta::default() },
                 spec: None,
@@ -117,14 +120,13 @@ impl Candidate {
         if !is_free {
             return Ok(None);
         }
-        let generation = generation(&lease);
-        set_generation(&mut lease, generation);
         self.take(lease).await
     }
 
     async fn take(&mut self, mut lease: Lease) -> Result<Option<u64>, Error> {
         let now = MicroTime(Timestamp::now());
-        let last = generation(&lease);
+        // Somebody may have deleted it.
+        let last = generation(&lease).max(self.generation);
         let transitions = lease.spec.as_ref().and_then(|spec| spec.lease_transitions).unwrap_or(0);
         lease.spec = Some(LeaseSpec {
             holder_identity: Some(self.identity.clone()),
@@ -173,6 +175,7 @@ impl Candidate {
     }
 
     fn see(&mut self, lease: &Lease) {
+        self.generation = self.generation.max(generation(lease));
         let is_same = self
             .seen
             .as_ref()

@@ -52,7 +52,13 @@ impl Ledger {
                 continue;
             }
             let Some(observed) = observed.get(key) else { continue };
-            if told::own(key.kind, observed).as_ref() != Some(status) {
+            let own = told::own(key.kind, observed);
+            // Each leader counts anew: for its number alone nothing is written that says the same.
+            let is_new = !self.told.contains_key(key);
+            let says_the_same = own.as_ref() == Some(status)
+                || is_new
+                    && own.is_some_and(|own| without_generations(own) == without_generations(status.clone()));
+            if !says_the_same {
                 due.writes.push(told::write(key, status, observed, now));
             }
             self.told.insert(key.clone(), hash);
@@ -89,6 +95,17 @@ fn is_pending(status: &Status) -> bool {
     conditions
         .iter()
         .any(|(_, condition)| condition.status == ConditionStatus::Unknown && condition.reason == "Pending")
+}
+
+/// A status whose messages leave out the number of the Config.
+fn without_generations(mut status: Status) -> Status {
+    const NUMBER: &str = " at generation ";
+    for condition in status.all_conditions_mut() {
+        let Some((before, after)) = condition.message.split_once(NUMBER) else { continue };
+        let after = after.trim_start_matches(|digit: char| digit.is_ascii_digit());
+        condition.message = format!("{before}{after}").into();
+    }
+    status
 }
 
 fn is_route(kind: Kind) -> bool {
@@ -157,5 +174,22 @@ mod tests {
         assert!(!ledger.agrees(&key(), &spoilt[&key()]));
         ledger.distrust(&[key()].into());
         assert_eq!(due(&mut ledger, status(ConditionStatus::True), true, &spoilt).writes.len(), 1);
+    }
+
+    #[test]
+    fn a_new_leader_writes_nothing_for_its_number_alone() {
+        let served = |generation: &str| {
+            let message = format!("served: 2/2 nodes at generation {generation}; not ready: node3");
+            let conditions =
+                vec![Condition::new("Programmed", ConditionStatus::True, "Programmed", message, 1)];
+            Status::Gateway(GatewayStatus { conditions, ..GatewayStatus::default() })
+        };
+        let first = due(&mut Ledger::default(), served("7"), true, &observed(None));
+        let written = observed(Some(first.writes[0].body["status"].to_string()));
+        let mut ledger = Ledger::default();
+        assert_eq!(due(&mut ledger, served("1001"), true, &written).writes, []);
+        assert_eq!(due(&mut ledger, served("1001"), true, &written).writes, []);
+        // What changes under it is told.
+        assert_eq!(due(&mut ledger, served("1002"), true, &written).writes.len(), 1);
     }
 }

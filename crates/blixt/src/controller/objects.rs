@@ -59,7 +59,9 @@ impl Objects {
     pub fn see(&mut self, seen: Seen) {
         match seen {
             Seen::Begin(Source::Kind(kind)) => {
-                let known = self.observed.keys().filter(|key| key.kind == kind).cloned().collect();
+                let broken = self.snapshot.broken.iter().cloned().map(Arc::new);
+                let known =
+                    self.observed.keys().cloned().chain(broken).filter(|key| key.kind == kind).collect();
                 self.missing.insert(kind, known);
             }
             Seen::Object(object) => self.put(*object),

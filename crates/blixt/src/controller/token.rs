@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus};
 use kube::Client;
 use kube::api::{Api, ObjectMeta, PostParams};
+use serde_json::Value;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::sync::AUDIENCE;
@@ -14,6 +18,8 @@ use crate::sync::server::{Authenticate, Refused};
 const NODE_NAME: &str = "authentication.kubernetes.io/node-name";
 /// The ServiceAccount of agents.
 const ACCOUNT: &str = "blixt-agent";
+/// Tokens that are looked at at a time.
+const AT_ONCE: usize = 8;
 /// An API server that takes longer is not waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -21,17 +27,26 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct Tokens {
     reviews: Api<TokenReview>,
     user: String,
+    turns: Semaphore,
 }
 
 impl Tokens {
     /// Of agents in a namespace.
     pub fn new(client: Client, namespace: &str) -> Self {
-        Self { reviews: Api::all(client), user: format!("system:serviceaccount:{namespace}:{ACCOUNT}") }
+        Self {
+            reviews: Api::all(client),
+            user: format!("system:serviceaccount:{namespace}:{ACCOUNT}"),
+            turns: Semaphore::new(AT_ONCE),
+        }
     }
 }
 
 impl Authenticate for Tokens {
     async fn node(&self, token: &str) -> Result<String, Refused> {
+        // Whoever may dial could have the API server look at made-up ones all day.
+        claims_to_be(token, &self.user).map_err(Refused::Denied)?;
+        let _turn =
+            self.turns.acquire().await.map_err(|_| Refused::Unknown("the controller ends".to_owned()))?;
         let review = TokenReview {
             metadata: ObjectMeta::default(),
             spec: TokenReviewSpec { token: token.to_owned(), audiences: Some(vec![AUDIENCE.to_owned()]) },
@@ -45,6 +60,23 @@ impl Authenticate for Tokens {
             .map_err(|error| unknown(error.to_string()))?;
         node(review.status.unwrap_or_default(), &self.user)
     }
+}
+
+/// A look at what a token says of itself, before anybody is asked whether that is so.
+fn claims_to_be(token: &str, user: &str) -> Result<(), String> {
+    let claims = token.split('.').nth(1).and_then(|claims| URL_SAFE_NO_PAD.decode(claims).ok());
+    let claims: Option<Value> = claims.and_then(|claims| serde_json::from_slice(&claims).ok());
+    let Some(claims) = claims else {
+        return Err("the token is refused: it is none of a ServiceAccount".to_owned());
+    };
+    if claims.get("sub").and_then(Value::as_str) != Some(user) {
+        return Err(format!("the token is not of {user}"));
+    }
+    let audiences = claims.get("aud").and_then(Value::as_array);
+    if !audiences.into_iter().flatten().any(|audience| audience == AUDIENCE) {
+        return Err(format!("the token is not for the audience {AUDIENCE}"));
+    }
+    Ok(())
 }
 
 /// The node that a token's claims name.
@@ -115,6 +147,22 @@ mod tests {
             let mut status = good();
             spoil(&mut status);
             assert!(matches!(node(status.clone(), USER), Err(Refused::Denied(_))), "{status:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_does_not_even_claim_to_be_an_agents_is_refused_without_asking() {
+        let token = |claims: &str| format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims));
+        let good = format!(r#"{{"sub":"{USER}","aud":["blixt"]}}"#);
+        assert_eq!(claims_to_be(&token(&good), USER), Ok(()));
+        for bad in [
+            "",
+            "a.b.c",
+            &token("7"),
+            &token(r#"{"sub":"x","aud":["blixt"]}"#),
+            &token(&good.replace("blixt\"]", "x\"]")),
+        ] {
+            assert!(claims_to_be(bad, USER).is_err(), "{bad}");
         }
     }
 }

@@ -17,7 +17,7 @@ use super::report::NodeReport;
 use super::{LONGEST_MESSAGE, SERVER_NAME};
 
 /// How long a connection may take to be made.
-const CONNECT: Duration = Duration::from_secs(5);
+const CONNECT: Duration = Duration::from_secs(2);
 /// A controller that is silent for this long is asked whether it is there.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 

@@ -30,6 +30,12 @@ const KEEPALIVE: Duration = Duration::from_secs(10);
 const KEEPALIVE_ANSWER: Duration = Duration::from_secs(10);
 /// Handshakes that take longer are given up.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// A stream ends after this, so that its token is looked at again; the agent connects anew and loses nothing.
+const STREAM: Duration = Duration::from_secs(60 * 60);
+/// Not all at the same moment: up to this later.
+const STREAM_SPREAD: Duration = Duration::from_secs(10 * 60);
+/// Streams of one connection: an agent has one.
+const STREAMS: u32 = 4;
 
 /// The Config that nodes are to have.
 #[derive(Clone, Debug, Default)]
@@ -51,7 +57,7 @@ pub struct Connected {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Said {
     /// What it said.
-    pub report: NodeReport,
+    pub report: Arc<NodeReport>,
     /// Since when it is not connected, if it is not: it goes on with what it has.
     pub away_since: Option<Instant>,
 }
@@ -61,7 +67,7 @@ struct Connection {
     /// The newest stream speaks for the node.
     stream: u64,
     away_since: Option<Instant>,
-    report: Option<NodeReport>,
+    report: Option<Arc<NodeReport>>,
 }
 
 /// Says which node a bearer token belongs to.
@@ -89,6 +95,11 @@ impl Connected {
         said.collect()
     }
 
+    /// Forgets nodes that are no more.
+    pub fn retain(&self, is_there: impl Fn(&str) -> bool) {
+        self.lock().retain(|name, connection| connection.away_since.is_none() || is_there(name));
+    }
+
     /// How many are connected.
     pub fn count(&self) -> usize {
         self.lock().values().filter(|connection| connection.away_since.is_none()).count()
@@ -108,7 +119,7 @@ impl Connected {
     pub(crate) fn say(&self, node: &str, stream: u64, report: NodeReport) -> bool {
         match self.lock().get_mut(node) {
             Some(connection) if connection.stream == stream => {
-                connection.report = Some(report);
+                connection.report = Some(Arc::new(report));
                 true
             }
             _ => false,
@@ -138,20 +149,32 @@ pub struct Service<A> {
     pub heard: mpsc::Sender<()>,
 }
 
-/// Serves until `ended`.
+/// A service, and whether it is about to end.
+struct Serving<A> {
+    service: Service<A>,
+    closing: watch::Receiver<bool>,
+}
+
+/// Serves until `ended`. Streams end then too: agents connect anew, wherever that leads them.
 pub async fn serve<A: Authenticate>(
     service: Service<A>,
     listener: tokio::net::TcpListener,
     certificate: Certificate,
     ended: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
-    let sync = SyncServer::new(service)
+    let (close, closing) = watch::channel(false);
+    let ended = async move {
+        ended.await;
+        close.send_replace(true);
+    };
+    let sync = SyncServer::new(Serving { service, closing })
         .max_decoding_message_size(LONGEST_MESSAGE)
         .max_encoding_message_size(LONGEST_MESSAGE);
     Server::builder()
         .tls_config(ServerTlsConfig::new().identity(certificate.identity).timeout(HANDSHAKE))?
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE_ANSWER))
+        .max_concurrent_streams(Some(STREAMS))
         .tcp_nodelay(true)
         .add_service(sync)
         .serve_with_incoming_shutdown(TcpListenerStream::new(listener), ended)
@@ -161,25 +184,31 @@ pub async fn serve<A: Authenticate>(
 type Parts = Pin<Box<dyn Stream<Item = Result<ConfigPart, Status>> + Send>>;
 
 #[tonic::async_trait]
-impl<A: Authenticate> Sync for Service<A> {
+impl<A: Authenticate> Sync for Serving<A> {
     type SyncStream = Parts;
 
     async fn sync(&self, request: Request<Streaming<ReportMessage>>) -> Result<Response<Parts>, Status> {
         let peer = request.remote_addr();
-        let node = self.authenticated(&request, peer).await?;
-        let stream = self.connected.enter(&node);
+        let service = &self.service;
+        let node = service.authenticated(&request, peer).await?;
+        let stream = service.connected.enter(&node);
         tracing::info!(node, ?peer, "a node connected");
         let (sender, receiver) = mpsc::channel(PARTS);
-        let heard = self.heard.clone();
+        let heard = service.heard.clone();
         // Levels: a full channel says already that there is something to hear.
         let _ = heard.try_send(());
-        let hearing = hear(request.into_inner(), self.connected.clone(), node.clone(), stream, heard.clone());
-        let telling = tell(self.published.clone(), sender);
-        let connected = self.connected.clone();
+        let hearing =
+            hear(request.into_inner(), service.connected.clone(), node.clone(), stream, heard.clone());
+        let telling = tell(service.published.clone(), sender);
+        let connected = service.connected.clone();
+        let mut closing = self.closing.clone();
+        let life = STREAM + STREAM_SPREAD.mul_f64(f64::from(u8::try_from(stream % 16).unwrap_or(0)) / 16.0);
         tokio::spawn(async move {
             let why = tokio::select! {
                 why = hearing => why,
                 () = telling => "it takes nothing any more".to_owned(),
+                _ = closing.wait_for(|closing| *closing) => "the certificate is replaced".to_owned(),
+                () = tokio::time::sleep(life) => "its token is to be looked at again".to_owned(),
             };
             connected.leave(&node, stream);
             tracing::info!(node, why, "a node disconnected");

@@ -90,14 +90,14 @@ async fn an_agent_gets_the_whole_config_then_what_changed_and_its_reports_arrive
     let report = NodeReport { generation: Generation(2), ..NodeReport::default() };
     reports.send_replace(Some(report.clone()));
     controller
-        .hears(|connected| connected.said().get("node1").is_some_and(|said| said.report == report))
+        .hears(|connected| connected.said().get("node1").is_some_and(|said| *said.report == report))
         .await;
     assert_eq!((controller.connected.count(), controller.connected.said()["node1"].away_since), (1, None));
 
     // What it said holds while it is away, and that it is away is known.
     following.abort();
     controller.hears(|connected| connected.said()["node1"].away_since.is_some()).await;
-    assert_eq!(controller.connected.said()["node1"].report, report);
+    assert_eq!(*controller.connected.said()["node1"].report, report);
 }
 
 #[tokio::test]
@@ -155,4 +155,43 @@ async fn the_newest_stream_of_a_node_speaks_for_it() {
     old_reports.send_replace(report(3));
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert!(says(7)(&controller.connected), "{:?}", controller.connected.said());
+}
+
+#[tokio::test]
+async fn when_the_certificate_is_replaced_agents_are_let_go_and_come_again() {
+    let (published, to_publish) = watch::channel(Published::default());
+    let config = Arc::new(Config { addresses: [[10, 0, 0, 1].into()].into(), ..Config::default() });
+    published.send_replace(Published { generation: Generation(1), config: Arc::clone(&config) });
+    let mut address: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
+    for _ in 0..2 {
+        let (heard, _news) = mpsc::channel(1);
+        let connected = Connected::default();
+        let service = Service {
+            authenticate: Names,
+            published: to_publish.clone(),
+            connected: connected.clone(),
+            heard,
+        };
+        let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+        address = listener.local_addr().unwrap();
+        let certificate = certificate::make().unwrap();
+        let door = Door {
+            url: format!("https://{address}"),
+            authority: certificate.authority.clone(),
+            token: "token-of-node1".to_owned(),
+        };
+        let (end, ended) = tokio::sync::oneshot::channel::<()>();
+        let serving =
+            tokio::spawn(server::serve(service, listener, certificate, async { drop(ended.await) }));
+        let (configs, mut received) = mpsc::channel(1);
+        let (_reports, reported) = watch::channel(Some(NodeReport::default()));
+        let following = tokio::spawn(client::follow(door, configs, reported));
+        assert!(
+            timeout(PATIENCE, received.recv()).await.unwrap() == Some(((*config).clone(), Generation(1)))
+        );
+        end.send(()).unwrap();
+        timeout(PATIENCE, serving).await.expect("the server ends").unwrap().unwrap();
+        timeout(PATIENCE, following).await.expect("the agent is let go").unwrap();
+        assert_eq!(connected.count(), 0);
+    }
 }

@@ -13,7 +13,7 @@ struct Stage {
     leader: Leader,
     connected: Connected,
     published: watch::Receiver<Published>,
-    worked: mpsc::Receiver<Worked>,
+    worked: mpsc::Receiver<Result<Worked, String>>,
     writes: mpsc::UnboundedReceiver<(ObjectKey, Value)>,
     events: mpsc::Receiver<(Object, crate::status::book::Transition)>,
 }
