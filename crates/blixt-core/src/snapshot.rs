@@ -34,6 +34,8 @@ pub struct Snapshot {
     pub endpoint_slices: BTreeMap<Arc<ObjectKey>, Arc<EndpointSlice>>,
     /// Objects that are written down, but so that they cannot be used, and of which no earlier state is known.
     pub broken: BTreeSet<ObjectKey>,
+    /// They are a cluster's: an address that a Gateway takes is taken at every node, so only those of pools are given.
+    pub is_cluster: bool,
     /// What the machine is called on the network.
     pub machine: Machine,
     /// The addresses that Gateways were given from pools before, so that they keep them: in a cluster, what the

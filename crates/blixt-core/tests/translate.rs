@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! # machine: 192.0.2.1 2001:db8::1     its own addresses (these are the default)
+//! # cluster: yes                     the objects are a cluster's, and there is no machine
 //! # assigned: default/gateway 10.0.0.9  an address from a pool that the Gateway had before
 //! # resting: 10.0.0.8                  an address that a Gateway had until lately
 //! # report: none                       the data plane has not spoken; default: everything works
@@ -357,7 +358,9 @@ fn snapshot(text: &str) -> (Snapshot, Vec<String>) {
             Content::Invalid(problems) => panic!("{}", problems[0]),
         }
     }
-    let machine = facts(text, "machine").next().unwrap_or(MACHINE);
+    snapshot.is_cluster = facts(text, "cluster").any(|cluster| cluster == "yes");
+    let machine = if snapshot.is_cluster { "" } else { MACHINE };
+    let machine = facts(text, "machine").next().unwrap_or(machine);
     snapshot.machine.default_addresses = addresses(machine);
     snapshot.machine.addresses = addresses(machine).into_iter().collect();
     snapshot.resting = facts(text, "resting").flat_map(addresses).collect();

@@ -1,5 +1,7 @@
 //! The kinds of Kubernetes itself, cut down to what a load balancer reads of them.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
@@ -19,6 +21,14 @@ pub struct ServiceSpec {
     /// Its ports.
     #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
     pub ports: Box<[ServicePort]>,
+    /// What a cluster dials it at, which no Gateway may take; the API server writes `clusterIP` here too.
+    #[serde(
+        default,
+        rename = "clusterIPs",
+        deserialize_with = "addresses",
+        skip_serializing_if = "<[_]>::is_empty"
+    )]
+    pub cluster_ips: Box<[IpAddr]>,
     /// `None` or `ClientIP`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_affinity: Option<SmolStr>,
@@ -140,6 +150,12 @@ impl PartialEq<Protocol> for PortProtocol {
     fn eq(&self, other: &Protocol) -> bool {
         matches!((self, other), (Self::Tcp, Protocol::Tcp) | (Self::Udp, Protocol::Udp))
     }
+}
+
+/// Those of a list that are addresses: a Service without one says `None` there.
+fn addresses<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Box<[IpAddr]>, D::Error> {
+    let texts: Vec<SmolStr> = null_is_default(deserializer)?;
+    Ok(texts.iter().filter_map(|text| text.parse().ok()).collect())
 }
 
 /// Kubernetes writes an empty list or name as null.

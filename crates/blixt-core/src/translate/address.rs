@@ -1,8 +1,9 @@
 //! Which addresses each Gateway serves on.
 //!
-//! Static ones as they are asked for; else from the class's pools, one of each family that the pools have; else the
-//! machine's own. A Gateway keeps what it was given before, whoever asks for it later; a new one starts to look at a
-//! place that follows from its name, so that Gateways which come and go do not move the others.
+//! Static ones as they are asked for, in a cluster only those of the class's pools; else from the pools, one of each
+//! family that they have; else the machine's own. A Gateway keeps what it was given before, whoever asks for it later; a
+//! new one starts to look at a place that follows from its name, so that Gateways which come and go do not move the
+//! others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -42,9 +43,11 @@ const fn v6(number: u128) -> IpAddr {
 
 /// Gives every accepted Gateway its addresses.
 pub fn assign<'a>(snapshot: &'a Snapshot, gateways: &mut [GatewayState<'a>]) {
+    let services = services(snapshot);
     let mut giver = Giver {
         snapshot,
-        held: snapshot.machine.addresses.clone(),
+        held: snapshot.machine.addresses.union(&services).copied().collect(),
+        services,
         given: BTreeMap::new(),
         shared: BTreeMap::new(),
     };
@@ -66,11 +69,20 @@ pub fn assign<'a>(snapshot: &'a Snapshot, gateways: &mut [GatewayState<'a>]) {
     }
 }
 
+/// The addresses of a cluster's own Services. Whoever took one at every node would cut the cluster off from the Service,
+/// the API server's included.
+fn services(snapshot: &Snapshot) -> BTreeSet<IpAddr> {
+    let services = snapshot.services.values().filter(|_| snapshot.is_cluster);
+    services.flat_map(|service| service.spec.cluster_ips.iter().copied()).collect()
+}
+
 /// Who has what.
 struct Giver<'a> {
     snapshot: &'a Snapshot,
-    /// What Gateways have, and the machine's own.
+    /// What Gateways have, the machine's own, and those of Services.
     held: BTreeSet<IpAddr>,
+    /// In a cluster, what Services have.
+    services: BTreeSet<IpAddr>,
     /// Who was given an address by a pool.
     given: BTreeMap<IpAddr, &'a ObjectKey>,
     /// What the Gateways that share have.
@@ -118,7 +130,19 @@ impl<'a> Giver<'a> {
         if let Some(fault) = unusable(address) {
             return Some(format!("{fault}: give an address that clients can reach"));
         }
+        if self.services.contains(&address) {
+            return Some(
+                "is the clusterIP of a Service: name another, and keep such addresses out of pools".into(),
+            );
+        }
         let pools = pools(state);
+        if pools.is_empty() && self.snapshot.is_cluster {
+            return Some(format!(
+                "is of no address pool, and in a cluster only addresses of pools are given: give GatewayClass {} a \
+                 BlixtClass with addressPools",
+                state.gateway.spec.gateway_class_name
+            ));
+        }
         let of_machine = self.snapshot.machine.addresses.contains(&address);
         let mut around = pools.iter().filter(|pool| pool.contains(address)).peekable();
         if around.peek().is_none() && !pools.is_empty() && !of_machine {
@@ -187,11 +211,13 @@ impl<'a> Giver<'a> {
         if pools(state).is_empty() {
             state.addresses.extend(&self.snapshot.machine.default_addresses);
             if state.addresses.is_empty() {
-                state.address_refusal = not_assigned(
+                let message = if self.snapshot.is_cluster {
+                    "the class has no address pool: give it a BlixtClass with addressPools"
+                } else {
                     "the class has no address pool, and there is no machine whose address could serve: set \
                      spec.addresses, or name a BlixtClass with addressPools in the class"
-                        .into(),
-                );
+                };
+                state.address_refusal = not_assigned(message.into());
             }
             return;
         }

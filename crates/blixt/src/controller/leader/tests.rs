@@ -18,8 +18,8 @@ struct Stage {
     events: mpsc::Receiver<(Object, crate::status::book::Transition)>,
 }
 
-const KINDS: [Kind; 5] =
-    [Kind::GatewayClass, Kind::Gateway, Kind::TcpRoute, Kind::Service, Kind::EndpointSlice];
+const KINDS: [Kind; 6] =
+    [Kind::BlixtClass, Kind::GatewayClass, Kind::Gateway, Kind::TcpRoute, Kind::Service, Kind::EndpointSlice];
 
 impl Stage {
     fn new() -> Self {
@@ -45,8 +45,15 @@ impl Stage {
         self.see(
             Kind::GatewayClass,
             json!({"metadata": {"name": "blixt", "generation": 1},
-                   "spec": {"controllerName": "gateway.networking.k8s.io/blixt"}}),
+                   "spec": {"controllerName": "gateway.networking.k8s.io/blixt", "parametersRef":
+                            {"group": "blixt.dev", "kind": "BlixtClass", "name": "settings"}}}),
             status,
+        );
+        self.see(
+            Kind::BlixtClass,
+            json!({"metadata": {"name": "settings"},
+                   "spec": {"addressPools": [{"name": "test", "addresses": ["192.0.2.0/24"]}]}}),
+            None,
         );
     }
 
