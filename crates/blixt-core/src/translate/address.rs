@@ -16,7 +16,8 @@ use crate::api::{Gateway, GatewayAddress, ObjectKey};
 use crate::snapshot::Snapshot;
 use crate::tables::Family;
 
-/// The annotation by which Gateways of one namespace share their addresses: all that give it the same value.
+/// The annotation by which Gateways share addresses, all that give it the same value: those of one namespace what pools
+/// gave them, those of several what they name.
 const SHARE: &str = "blixt.dev/share-address";
 
 /// Blocks of addresses that no packet between machines can have, both ends included.
@@ -48,7 +49,7 @@ pub fn assign<'a>(snapshot: &'a Snapshot, gateways: &mut [GatewayState<'a>]) {
         snapshot,
         held: snapshot.machine.addresses.union(&services).copied().collect(),
         services,
-        given: BTreeMap::new(),
+        holders: BTreeMap::new(),
         shared: BTreeMap::new(),
     };
     let accepted = |state: &&mut GatewayState<'_>| state.refusal.is_none();
@@ -83,18 +84,53 @@ struct Giver<'a> {
     held: BTreeSet<IpAddr>,
     /// In a cluster, what Services have.
     services: BTreeSet<IpAddr>,
-    /// Who was given an address by a pool.
-    given: BTreeMap<IpAddr, &'a ObjectKey>,
+    /// Who had an address first.
+    holders: BTreeMap<IpAddr, Holder<'a>>,
     /// What the Gateways that share have.
     shared: BTreeMap<Group<'a>, BTreeSet<IpAddr>>,
+}
+
+/// The Gateway that had an address first: the others have it by its leave.
+struct Holder<'a> {
+    key: &'a ObjectKey,
+    gateway: &'a Gateway,
+    /// A pool gave it the address, which it does not name.
+    given: bool,
+}
+
+impl Holder<'_> {
+    /// Why another Gateway cannot have its address too. One that a pool gave it stays in its namespace and class; one that
+    /// both name is of their namespace, or of all who agree on it.
+    fn fault(&self, state: &GatewayState<'_>) -> Option<String> {
+        let same_namespace = self.gateway.metadata.namespace == state.gateway.metadata.namespace;
+        let agreed = share_name(self.gateway).is_some_and(|name| share_name(state.gateway) == Some(name));
+        let shares = if self.given {
+            agreed && group(self.gateway) == group(state.gateway)
+        } else {
+            agreed || same_namespace
+        };
+        if shares || self.key == state.key {
+            return None;
+        }
+        let how = if self.given { "was given to" } else { "is of" };
+        let next = if self.given && !same_namespace {
+            "name another".to_owned()
+        } else {
+            format!("name another, or let both share it by the annotation {SHARE}")
+        };
+        Some(format!("{how} {}: {next}", self.key))
+    }
 }
 
 /// Class, namespace and the value of [`SHARE`].
 type Group<'a> = (&'a str, &'a str, &'a str);
 
 fn group(gateway: &Gateway) -> Option<Group<'_>> {
-    let name = gateway.metadata.annotations.get(SHARE)?;
-    Some((&gateway.spec.gateway_class_name, &gateway.metadata.namespace, name))
+    Some((&gateway.spec.gateway_class_name, &gateway.metadata.namespace, share_name(gateway)?))
+}
+
+fn share_name(gateway: &Gateway) -> Option<&str> {
+    gateway.metadata.annotations.get(SHARE)
 }
 
 impl<'a> Giver<'a> {
@@ -112,7 +148,7 @@ impl<'a> Giver<'a> {
                 Some(address) => self.fault(state, address),
             };
             match (address, fault) {
-                (Some(address), None) => self.hold(state, address),
+                (Some(address), None) => self.hold(state, address, false),
                 (_, fault) => {
                     let message = format!("spec.addresses[{index}]: {value} {}", fault.unwrap_or_default());
                     state.address_refusal = Some(Refusal::new("AddressNotUsable", message));
@@ -155,13 +191,9 @@ impl<'a> Giver<'a> {
                  namespaces and gatewaySelector"
             ));
         }
-        let holder = self.given.get(&address)?;
-        let shares = group(state.gateway)
-            .and_then(|group| self.shared.get(&group))
-            .is_some_and(|shared| shared.contains(&address));
-        (!shares).then(|| {
-            format!("was given to {holder}: name another, or let both share it by the annotation {SHARE}")
-        })
+        // What a machine has itself is of all its Gateways, named or not.
+        let holder = self.holders.get(&address).filter(|_| !of_machine)?;
+        holder.fault(state)
     }
 
     /// A Gateway that names no address keeps the ones that it was given, or has those that it shares.
@@ -173,7 +205,7 @@ impl<'a> Giver<'a> {
         for address in self.snapshot.assigned.get(state.key).into_iter().flatten() {
             let held = self.held.contains(address);
             if may_get(state, *address) && !has_family(state, (*address).into()) && !held {
-                self.give(state, *address);
+                self.hold(state, *address, true);
             }
         }
     }
@@ -189,13 +221,10 @@ impl<'a> Giver<'a> {
         }
     }
 
-    fn give(&mut self, state: &mut GatewayState<'a>, address: IpAddr) {
-        self.given.insert(address, state.key);
-        self.hold(state, address);
-    }
-
-    fn hold(&mut self, state: &mut GatewayState<'a>, address: IpAddr) {
+    fn hold(&mut self, state: &mut GatewayState<'a>, address: IpAddr, given: bool) {
         self.held.insert(address);
+        let holder = Holder { key: state.key, gateway: state.gateway, given };
+        self.holders.entry(address).or_insert(holder);
         state.addresses.push(address);
         if let Some(group) = group(state.gateway) {
             self.shared.entry(group).or_default().insert(address);
@@ -242,7 +271,7 @@ impl<'a> Giver<'a> {
             let name = state.key.to_string();
             let taken = [&self.held, &self.snapshot.resting];
             match pools.iter().find_map(|ranges| free_address(ranges, &name, &taken)) {
-                Some(address) => self.give(state, address),
+                Some(address) => self.hold(state, address, true),
                 None => state.address_refusal = not_assigned(self.exhausted(family, pools.concat())),
             }
         }
