@@ -200,8 +200,12 @@ pub fn parent_part(reference: &ParentReference) -> String {
     format!("parent {kind}{namespace}{name}{section}{port}")
 }
 
+/// `metav1.Condition` has messages of at most 32768 characters: the API server refuses a status with a longer one, all
+/// of it.
+const LONGEST_MESSAGE: usize = 32_768;
+
 impl Condition {
-    /// A condition of one generation of an object.
+    /// A condition of one generation of an object. A message that is too long is cut.
     pub fn new(
         condition_type: &'static str,
         status: ConditionStatus,
@@ -213,7 +217,7 @@ impl Condition {
             condition_type: condition_type.into(),
             status,
             reason: reason.into(),
-            message: message.into(),
+            message: cut(message.into()),
             observed_generation,
         }
     }
@@ -231,5 +235,35 @@ impl Condition {
             ConditionStatus::False => !bad_if_true,
             ConditionStatus::Unknown => false,
         }
+    }
+}
+
+/// A message as the API server takes it. Counted in bytes, of which there are at least as many as characters.
+fn cut(message: Cow<'static, str>) -> Cow<'static, str> {
+    const MORE: &str = "... and more";
+    if message.len() <= LONGEST_MESSAGE {
+        return message;
+    }
+    let kept = &message[..message.floor_char_boundary(LONGEST_MESSAGE - MORE.len())];
+    format!("{kept}{MORE}").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_no_longer_than_the_api_takes() {
+        let message = |text: String| {
+            Condition::new("Accepted", ConditionStatus::True, "Accepted", text, 1).message.into_owned()
+        };
+        let longest = "x".repeat(LONGEST_MESSAGE);
+        assert_eq!(message(longest.clone()), longest);
+        assert_eq!(message(longest + "x"), "x".repeat(LONGEST_MESSAGE - 12) + "... and more");
+        // A character is cut off whole.
+        let cut = message("ä".repeat(LONGEST_MESSAGE) + "x");
+        assert_eq!(cut, "ä".repeat((LONGEST_MESSAGE - 12) / 2) + "... and more");
+        let cut = message("x".to_owned() + &"ä".repeat(LONGEST_MESSAGE));
+        assert_eq!(cut.len(), LONGEST_MESSAGE - 1);
     }
 }

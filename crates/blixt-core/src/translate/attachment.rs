@@ -6,7 +6,7 @@ use super::Note;
 use super::gateway::GatewayState;
 use super::listener::ListenerState;
 use super::listener_set::SetState;
-use super::refusal::Refusal;
+use super::refusal::{Refusal, some};
 use crate::api::{Kind, L4Route, ObjectKey, ParentReference};
 use crate::snapshot::Snapshot;
 
@@ -180,7 +180,7 @@ fn attached(
         named.iter().zip(&faults).filter(|(_, fault)| fault.is_none()).map(|(index, _)| *index).collect();
     if allowed.is_empty() {
         let faults: Vec<String> = faults.into_iter().flatten().collect();
-        return Err(Refusal::new("NotAllowedByListeners", faults.join("; ")));
+        return Err(Refusal::new("NotAllowedByListeners", some(&faults, "; ")));
     }
     if let Some(fault) = &route.beyond_layer_4 {
         return Err(Refusal::new("UnsupportedValue", &**fault));

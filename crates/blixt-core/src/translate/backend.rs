@@ -8,7 +8,7 @@ use super::Note;
 use super::attachment::AttachedRoute;
 use super::endpoint::{Endpoints, Own, Slices};
 use super::grant::Grants;
-use super::refusal::Refusal;
+use super::refusal::{Refusal, some};
 use crate::api::{BackendRef, Kind, L4Route, ObjectKey, PortProtocol, Service, ServicePort, ServiceSpec};
 use crate::config::{Backend, Pool, Share};
 use crate::snapshot::Snapshot;
@@ -61,7 +61,7 @@ impl<'a> Resolver<'a> {
         }
         resolved.refusal = faults.first().map(|first| {
             let messages: Vec<&str> = faults.iter().map(|fault| fault.message.as_str()).collect();
-            Refusal::new(first.reason, messages.join("; "))
+            Refusal::new(first.reason, some(&messages, "; "))
         });
         resolved
     }
@@ -207,7 +207,7 @@ fn service_port<'a>(
         let known: Vec<String> = service.spec.ports.iter().map(|port| port.port.to_string()).collect();
         return Err(Refusal::new(
             "BackendNotFound",
-            format!("Service {name} has no port {number}: it has {}", known.join(", ")),
+            format!("Service {name} has no port {number}: it has {}", some(&known, ", ")),
         ));
     };
     let other = first.protocol;

@@ -11,7 +11,7 @@ use super::listener::{self, ListenerState};
 use super::listener_set::SetState;
 use super::namespaces;
 use super::programmed::{Outcome, Programmed};
-use super::refusal::Refusal;
+use super::refusal::{Refusal, some};
 use crate::api::{Gateway, Kind, ListenerNamespacesFrom, ObjectKey};
 use crate::config::Endpoint;
 use crate::snapshot::Snapshot;
@@ -247,7 +247,7 @@ fn serving(listeners: &[&ListenerState<'_>], programmed: &Condition) -> Conditio
         .iter()
         .filter(|listener| listener.is_valid())
         .partition(|listener| !listener.routes.is_empty());
-    let names = idle.iter().map(|listener| listener.spec.name.as_str()).collect::<Vec<_>>().join(", ");
+    let names = idle.iter().map(|listener| listener.spec.name.as_str()).collect::<Vec<_>>();
     if served.is_empty() {
         let message = "no route serves a listener: connections are refused";
         return condition(ConditionStatus::False, "NoRoute", message.into());
@@ -255,7 +255,7 @@ fn serving(listeners: &[&ListenerState<'_>], programmed: &Condition) -> Conditio
     let message = if idle.is_empty() {
         "a route serves every valid listener".to_owned()
     } else {
-        format!("routes serve, but none serves {names}: connections there are refused")
+        format!("routes serve, but none serves {}: connections there are refused", some(&names, ", "))
     };
     condition(ConditionStatus::True, "Serving", message)
 }

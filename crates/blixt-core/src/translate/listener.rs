@@ -11,7 +11,7 @@ use super::grant::Grants;
 use super::listener_set::SetState;
 use super::namespaces::{self, NamespaceRule};
 use super::programmed::{Outcome, Programmed};
-use super::refusal::Refusal;
+use super::refusal::{Refusal, some};
 use crate::api::{Kind, L7Listeners, Listener, ObjectKey, RouteGroupKind, RouteNamespacesFrom};
 use crate::config::{Endpoint, Protocol};
 use crate::snapshot::Snapshot;
@@ -256,7 +256,7 @@ fn invalid(listeners: &[&ListenerState<'_>]) -> Option<String> {
         .map(|listener| listener.spec.name.as_str())
         .collect();
     (!invalid.is_empty())
-        .then(|| format!("not valid: {}; see the status of each listener", invalid.join(", ")))
+        .then(|| format!("not valid: {}; see the status of each listener", some(&invalid, ", ")))
 }
 
 /// The status of a listener.
@@ -350,7 +350,7 @@ fn outcome(
         Outcome::Done(done) => condition(
             ConditionStatus::True,
             "Programmed",
-            format!("the data plane serves it; warning: {}", done.warnings.join("; ")),
+            format!("the data plane serves it; warning: {}", some(&done.warnings, "; ")),
         ),
     }
 }

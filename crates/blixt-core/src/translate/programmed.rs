@@ -1,6 +1,7 @@
 //! What the data plane said about frontends.
 
 use super::Report;
+use super::refusal::some;
 use crate::config::{Endpoint, Generation};
 
 /// The data plane's report, if there is one.
@@ -75,7 +76,7 @@ fn nodes(report: &Report, generation: Option<Generation>) -> String {
         None => format!("{count}/{count} nodes"),
     };
     if !nodes.not_ready.is_empty() {
-        words.push_str(&format!("; not ready and not counted: {}", nodes.not_ready.join(", ")));
+        words.push_str(&format!("; not ready and not counted: {}", some(&nodes.not_ready, ", ")));
     }
     words
 }

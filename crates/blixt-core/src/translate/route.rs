@@ -5,6 +5,7 @@ use super::backend::Resolved;
 use super::gateway::GatewayState;
 use super::listener::ListenerState;
 use super::programmed::{Outcome, Programmed};
+use super::refusal::some;
 use crate::api::{Kind, Metadata};
 use crate::config::Endpoint;
 use crate::status::{
@@ -84,7 +85,7 @@ fn accepted(context: &Context<'_>, index: usize, parent: &Parent<'_>, metadata: 
             if older.is_empty() {
                 return Condition::new("Accepted", ConditionStatus::True, "Accepted", taken, generation);
             }
-            let message = format!("{taken}, but {}", older.join("; "));
+            let message = format!("{taken}, but {}", some(&older, "; "));
             Condition::new("Accepted", ConditionStatus::True, "Accepted", message, generation)
         }
     }
@@ -126,7 +127,7 @@ fn serving(
     };
     let older = older_routes(context, index, listeners);
     if older.len() == listeners.len() {
-        return condition(ConditionStatus::False, "OlderRouteServes", older.join("; "));
+        return condition(ConditionStatus::False, "OlderRouteServes", some(&older, "; "));
     }
     let endpoints: Vec<Endpoint> = listeners
         .iter()
@@ -144,7 +145,7 @@ fn serving(
         .map(ToString::to_string)
         .collect();
     let hints =
-        if resolved.hints.is_empty() { String::new() } else { format!(": {}", some(&resolved.hints)) };
+        if resolved.hints.is_empty() { String::new() } else { format!(": {}", some(&resolved.hints, "; ")) };
     if refusing.len() == endpoints.len() {
         let message = format!("no endpoint takes connections, all are refused{hints}");
         return condition(ConditionStatus::False, "NoReadyEndpoints", message);
@@ -158,11 +159,14 @@ fn serving(
             condition(ConditionStatus::True, "Serving", done.say("connections get to backends"))
         }
         Outcome::Done(_) => {
-            let mut but = older;
+            let mut but = Vec::new();
+            if !older.is_empty() {
+                but.push(some(&older, "; "));
+            }
             if !refusing.is_empty() {
                 but.push(format!(
                     "{} refuses connections: no endpoint of that family takes any{hints}",
-                    refusing.join(", ")
+                    some(&refusing, ", ")
                 ));
             }
             condition(
@@ -181,7 +185,7 @@ fn endpoints_refused(resolved: &Resolved, metadata: &Metadata) -> Option<Conditi
             "blixt.dev/EndpointsRefused",
             ConditionStatus::True,
             "UnusableAddress",
-            some(&resolved.refused),
+            some(&resolved.refused, "; "),
             metadata.generation,
         )
     })
@@ -201,14 +205,4 @@ fn older_routes(context: &Context<'_>, index: usize, listeners: &[usize]) -> Vec
             ))
         })
         .collect()
-}
-
-/// Messages have an end: the first few, and how many there are more.
-fn some(entries: &[String]) -> String {
-    const SHOWN: usize = 12;
-    let shown = entries[..entries.len().min(SHOWN)].join("; ");
-    match entries.len().saturating_sub(SHOWN) {
-        0 => shown,
-        more => format!("{shown}; and {more} more"),
-    }
 }
