@@ -61,6 +61,13 @@ impl Snapshot {
         if self.broken.contains(key) {
             return format!("{key} cannot be used as it is written: correct it");
         }
+        if self.is_cluster && key.kind == Kind::Secret {
+            // The controller is shown no others, and these only if it may read Secrets.
+            return format!(
+                "there is no {key} of type kubernetes.io/tls that the controller may read: create it, and let the \
+                 chart's secrets.read be true"
+            );
+        }
         format!("there is no {key}: create it, or name one that exists")
     }
 
