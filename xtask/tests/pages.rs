@@ -1,17 +1,12 @@
-//! Whether pages lead where they say.
+//! Whether pages lead where they say, and are shown as they are meant.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 #[test]
 fn every_link_between_pages_leads_somewhere() {
-    let mut pages = Vec::new();
-    for place in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs", "deploy", "tests", "examples"] {
-        collect(&root().join(place), &mut pages);
-    }
-    assert!(pages.len() > 10, "only {} pages were found", pages.len());
     let mut lost = Vec::new();
-    for page in pages {
+    for page in pages() {
         let text = fs::read_to_string(&page).expect("a page is readable");
         for link in links(&text) {
             let path = link.split('#').next().unwrap_or_default();
@@ -22,6 +17,32 @@ fn every_link_between_pages_leads_somewhere() {
         }
     }
     assert!(lost.is_empty(), "{}", lost.join("\n"));
+}
+
+/// Rows behind a blank line, without a head of their own, are shown as text.
+#[test]
+fn every_table_has_a_head() {
+    let mut torn = Vec::new();
+    for page in pages() {
+        let text = fs::read_to_string(&page).expect("a page is readable");
+        let lines: Vec<&str> = text.lines().collect();
+        for (at, line) in lines.iter().enumerate() {
+            let begins = line.starts_with("| ") && (at == 0 || !lines[at - 1].starts_with('|'));
+            if begins && !lines.get(at + 1).is_some_and(|next| next.starts_with("|-")) {
+                torn.push(format!("{}:{}: {line}", page.display(), at + 1));
+            }
+        }
+    }
+    assert!(torn.is_empty(), "{}", torn.join("\n"));
+}
+
+fn pages() -> Vec<PathBuf> {
+    let mut pages = Vec::new();
+    for place in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs", "deploy", "tests", "examples"] {
+        collect(&root().join(place), &mut pages);
+    }
+    assert!(pages.len() > 10, "only {} pages were found", pages.len());
+    pages
 }
 
 /// What stands between `](` and `)`.
