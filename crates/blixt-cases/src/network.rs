@@ -176,6 +176,23 @@ pub fn moves(way: Way, state: BackendState) -> Vec<Op> {
     ops
 }
 
+/// The backend goes, and another one comes that has its address.
+pub fn renews(way: Way) -> Vec<Op> {
+    let mut ops = Vec::new();
+    for net in nets() {
+        for protocol in PROTOCOLS {
+            let (slot, entry) = backend(&net, protocol, 1, BackendState::Serving, way);
+            ops.push(Op::SetBackend(slot, BackendEntry { incarnation: 2, ..entry }));
+        }
+    }
+    for protocol in PROTOCOLS {
+        let id = ring_id(protocol);
+        let ring = Ring { hash: 200 + u64::from(id), ..ring(id, BackendId::new(slot(protocol, 1), 2)) };
+        ops.push(Op::SetRing(id, Some(ring)));
+    }
+    ops
+}
+
 /// The way to the backends is lost, or found again with this source: `None` is lost.
 pub fn reroutes(way: Way, source: impl Fn(&Net) -> Option<IpAddr>) -> Vec<Op> {
     let mut ops = Vec::new();

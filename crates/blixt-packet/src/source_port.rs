@@ -1,15 +1,16 @@
 //! The source port of a new connection, and with it the half that replies will find.
 //!
 //! The client's own port if it is free; in full NAT otherwise one of a range, probed from a hash of the client's tuple, so that a
-//! connection whose other half was evicted finds it again.
+//! connection whose other half was evicted finds it again. A client that keeps its address keeps its port: where another connection
+//! of it has the place, by another address of ours to the same backend, full NAT takes over, as far as a way leads there.
 
 use crate::DropReason;
-use crate::abi::FlowKey;
+use crate::abi::{FLOW_MASKED, FLOW_REQUEST, Flow, FlowKey, WAY_LOCAL};
 use crate::address::Address;
 use crate::flow::end;
 use crate::headers::TCP;
 use crate::room::Room;
-use crate::select::hash;
+use crate::select::{hash, living};
 use crate::state::{Added, Entry, Socket, State};
 use crate::step::Step;
 
@@ -28,18 +29,16 @@ const MARK: u32 = 1 << 16;
 /// table.
 #[inline(always)]
 pub(crate) fn claim<A: Address, S: State<A>>(state: &S, room: &mut Room<A>) -> Step {
-    let key = &room.headers.key;
-    // Only full NAT gives the packet another source, and may give it another port.
-    let is_nat = room.flow.is_masked() || room.flow.source != key.source;
     let attempt = room.attempts;
-    if attempt >= if is_nat { ATTEMPTS } else { 1 } {
+    if attempt >= ATTEMPTS || attempt > 0 && !is_nat(room) && !mask(state, room) {
         return DropReason::PortsExhausted.into();
     }
+    let key = &room.headers.key;
     room.attempts = attempt + 1;
     let is_taking = attempt >= FREE_ATTEMPTS;
     let attempt = if is_taking { attempt - FREE_ATTEMPTS } else { attempt };
     room.flow.ports[0] = if attempt > 0 { candidate(state, hash(key), attempt) } else { key.ports[0] };
-    match reserve(state, room, is_nat, is_taking) {
+    match reserve(state, room, is_taking) {
         Claim::New => {
             let slot = room.flow.backend.slot();
             if let Some(backend) = state.backend(slot)
@@ -58,6 +57,25 @@ pub(crate) fn claim<A: Address, S: State<A>>(state: &S, room: &mut Room<A>) -> S
     }
 }
 
+/// Only full NAT gives the packet another source, and may give it another port.
+#[inline(always)]
+fn is_nat<A: Address>(room: &Room<A>) -> bool {
+    room.flow.is_masked() || room.flow.source != room.headers.key.source
+}
+
+/// Has a flow to a backend on this machine take full NAT, if a way leads there.
+#[inline(always)]
+fn mask<A: Address, S: State<A>>(state: &S, room: &mut Room<A>) -> bool {
+    match living(state, room.flow.backend) {
+        Some(backend) if backend.way == WAY_LOCAL && backend.hop != 0 && backend.source != A::default() => {
+            room.flow.source = backend.source;
+            room.flow.flags = FLOW_REQUEST | FLOW_MASKED;
+            true
+        }
+        _ => false,
+    }
+}
+
 /// How the place of the reply half was come by.
 enum Claim {
     /// Nobody had it.
@@ -73,11 +91,11 @@ enum Claim {
 /// Puts the reply half of the flow into the table, if its place is free. `is_taking`: a new connection may have the place of one
 /// that gives way.
 #[inline(always)]
-fn reserve<A: Address, S: State<A>>(state: &S, room: &mut Room<A>, is_nat: bool, is_taking: bool) -> Claim {
+fn reserve<A: Address, S: State<A>>(state: &S, room: &mut Room<A>, is_taking: bool) -> Claim {
     let key = &room.headers.key;
     room.opposite_key = room.flow.opposite_key(key.protocol);
     room.opposite = room.flow.opposite(key);
-    if is_nat && state.socket(&room.opposite_key) == Socket::Bound {
+    if is_nat(room) && state.socket(&room.opposite_key) == Socket::Bound {
         return Claim::Taken;
     }
     match state.add_flow(&room.opposite_key, &room.opposite) {
@@ -90,10 +108,10 @@ fn reserve<A: Address, S: State<A>>(state: &S, room: &mut Room<A>, is_nat: bool,
     };
     let there = entry.read();
     let is_ours = there.says_the_same(&room.opposite);
-    let is_over = there.is_over(key.protocol as u8, room.flow.seen, state);
     // What is left of an older connection with the same tuple is void.
-    let is_new = room.headers.protocol() != TCP || room.headers.is_syn();
+    let is_new = is_new(room);
     if is_ours {
+        let is_over = there.is_over(key.protocol as u8, room.flow.seen, state);
         let is_found = !is_over && !(is_new && (there.yields_to_syn() || there.backend != room.flow.backend));
         if is_found {
             room.opposite.state = there.state;
@@ -102,11 +120,26 @@ fn reserve<A: Address, S: State<A>>(state: &S, room: &mut Room<A>, is_nat: bool,
         entry.write(&room.opposite);
         return if is_found { Claim::Found } else { Claim::New };
     }
-    let is_taking = is_taking && is_new;
-    if is_over || is_taking && there.gives_way(key.protocol as u8, room.flow.seen) {
+    if yields(state, room, &there, is_taking) {
         return take_over(state, room, is_taking);
     }
     Claim::Taken
+}
+
+/// The packet begins a connection.
+#[inline(always)]
+fn is_new<A: Address>(room: &Room<A>) -> bool {
+    room.headers.protocol() != TCP || room.headers.is_syn()
+}
+
+/// The connection that has the place of the reply half loses it to the room's flow.
+#[inline(always)]
+fn yields<A: Address, S: State<A>>(state: &S, room: &Room<A>, there: &Flow<A>, is_taking: bool) -> bool {
+    let (protocol, now) = (room.headers.protocol(), room.flow.seen);
+    // A client that keeps its address knows its own connections: it begins none from a port that it still needs.
+    let is_void = || !is_nat(room) && (there.is_closed() || living(state, there.backend).is_none());
+    there.is_over(protocol, now, state)
+        || is_new(room) && (is_taking && there.gives_way(protocol, now) || is_void())
 }
 
 /// Gives the place of the reply half, which another connection has lost, to the room's flow.
@@ -122,9 +155,8 @@ fn take_over<A: Address, S: State<A>>(state: &S, room: &Room<A>, is_taking: bool
     }
     if let Some(entry) = state.flow(key) {
         let there = entry.read();
-        let (protocol, now) = (key.protocol as u8, room.flow.seen);
         // Another CPU may have been faster, or a packet may have come.
-        if there.is_over(protocol, now, state) || is_taking && there.gives_way(protocol, now) {
+        if yields(state, room, &there, is_taking) {
             end(state, key, &there);
         }
     }

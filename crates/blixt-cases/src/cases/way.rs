@@ -5,12 +5,12 @@ use blixt_core::tables::{Tables, Way};
 use blixt_packet::DropReason;
 
 use super::{CLIENT_PORT, Talk, of, of_each};
-use crate::case::{Case, backend_sends, client_sends};
-use crate::network::{CLIENT_SIDE, FRONTEND_PORT, OUR_PORT, from_backend, from_client, to_client};
+use crate::case::{Case, backend_sends, changes, client_sends};
+use crate::network::{CLIENT_SIDE, FRONTEND_PORT, OUR_PORT, from_backend, from_client, renews, to_client};
 use crate::packet::{ACK, IpPacket, RST, Segment, TCP, ip, tcp};
 
 pub(super) fn cases() -> Vec<Case> {
-    [beside_the_backend(), on_this_machine()].concat()
+    [beside_the_backend(), by_two_addresses(), on_this_machine()].concat()
 }
 
 fn beside_the_backend() -> Vec<Case> {
@@ -44,6 +44,51 @@ fn beside_the_backend() -> Vec<Case> {
                 vec![
                     client_sends(&request.bytes()).delivered(from_client(&locally(talk, &request))),
                     backend_sends(&next.bytes()).delivered(from_backend(&locally(talk, &next))),
+                ]
+            },
+        ),
+    ]
+    .concat()
+}
+
+/// A client may use one port towards several addresses, which lead to one backend: of its tuples there only one can be.
+fn by_two_addresses() -> Vec<Case> {
+    let other = |talk: &Talk| talk.request_to(talk.net.owned, FRONTEND_PORT);
+    [
+        of_each(
+            "the second of one client's connections to a backend of this machine gets full NAT while the first is there",
+            Way::Local,
+            move |talk| {
+                let (one, two, next) = (talk.request(), other(talk), talk.request().flags(ACK));
+                vec![
+                    client_sends(&one.bytes()).delivered(from_client(&locally(talk, &one))),
+                    client_sends(&two.bytes()).reaches_backend(&talk.natted_by(OUR_PORT, &two)),
+                    client_sends(&next.bytes()).delivered(from_client(&locally(talk, &next))),
+                ]
+            },
+        ),
+        of(
+            "once the first of one client's connections to a backend of this machine is closed the second keeps its address",
+            Protocol::Tcp,
+            Way::Local,
+            move |talk| {
+                let (one, two, end) = (talk.request(), other(talk), talk.request().flags(RST));
+                vec![
+                    client_sends(&one.bytes()).delivered(from_client(&locally(talk, &one))),
+                    client_sends(&end.bytes()).delivered(from_client(&locally(talk, &end))),
+                    client_sends(&two.bytes()).delivered(from_client(&locally(talk, &two))),
+                ]
+            },
+        ),
+        of_each(
+            "what is left of a connection to a backend that went takes no address from one to the next of its address",
+            Way::Local,
+            move |talk| {
+                let (one, two) = (talk.request(), other(talk));
+                vec![
+                    client_sends(&one.bytes()).delivered(from_client(&locally(talk, &one))),
+                    changes(renews(Way::Local)),
+                    client_sends(&two.bytes()).delivered(from_client(&locally(talk, &two))),
                 ]
             },
         ),
