@@ -136,8 +136,11 @@ fn is_new<A: Address>(room: &Room<A>) -> bool {
 #[inline(always)]
 fn yields<A: Address, S: State<A>>(state: &S, room: &Room<A>, there: &Flow<A>, is_taking: bool) -> bool {
     let (protocol, now) = (room.headers.protocol(), room.flow.seen);
-    // A client that keeps its address knows its own connections: it begins none from a port that it still needs.
-    let is_void = || !is_nat(room) && (there.is_closed() || living(state, there.backend).is_none());
+    // A client that keeps its address knows its own connections: whatever it asked before from that port has its answer by now.
+    let is_void = || {
+        !is_nat(room)
+            && (there.is_closed() || there.gives_way(TCP, now) || living(state, there.backend).is_none())
+    };
     there.is_over(protocol, now, state)
         || is_new(room) && (is_taking && there.gives_way(protocol, now) || is_void())
 }

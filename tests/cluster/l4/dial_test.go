@@ -13,8 +13,10 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 	confsuite "sigs.k8s.io/gateway-api/conformance/utils/suite"
 )
@@ -166,7 +168,7 @@ func addresses(t *testing.T, suite *confsuite.ConformanceTestSuite, name string)
 		}
 		for _, condition := range gateway.Status.Conditions {
 			if condition.Type == string(gatewayv1.GatewayConditionProgrammed) && condition.Status == "True" && condition.ObservedGeneration == gateway.Generation {
-				return nil
+				return routesAreInForce(suite, name)
 			}
 		}
 		return fmt.Errorf("conditions are %v", gateway.Status.Conditions)
@@ -174,7 +176,43 @@ func addresses(t *testing.T, suite *confsuite.ConformanceTestSuite, name string)
 	return found
 }
 
-// eventually tries until it succeeds, and then it stays so.
+// routesAreInForce says what is not yet known of routes of a Gateway: once a condition says whether a route serves, every node does
+// what it says.
+func routesAreInForce(suite *confsuite.ConformanceTestSuite, gateway string) error {
+	for _, kind := range []string{"TCPRouteList", "UDPRouteList"} {
+		list := &unstructured.UnstructuredList{}
+		list.SetGroupVersionKind(gatewayv1.SchemeGroupVersion.WithKind(kind))
+		if err := suite.Client.List(context.Background(), list, client.InNamespace(namespace)); err != nil {
+			return err
+		}
+		for _, route := range list.Items {
+			parents, _, _ := unstructured.NestedSlice(route.Object, "spec", "parentRefs")
+			if len(parents) == 0 || parents[0].(map[string]any)["name"] != gateway {
+				continue
+			}
+			if err := isInForce(route); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func isInForce(route unstructured.Unstructured) error {
+	parents, _, _ := unstructured.NestedSlice(route.Object, "status", "parents")
+	for _, parent := range parents {
+		conditions, _, _ := unstructured.NestedSlice(parent.(map[string]any), "conditions")
+		for _, condition := range conditions {
+			of := condition.(map[string]any)
+			if of["type"] == "blixt.dev/Serving" && of["status"] != "Unknown" && of["observedGeneration"] == route.GetGeneration() {
+				return nil
+			}
+		}
+	}
+	return fmt.Errorf("%s %s is not in force yet: %v", route.GetKind(), route.GetName(), parents)
+}
+
+// eventually tries until it succeeds.
 func eventually(t *testing.T, within time.Duration, what string, check func() error) {
 	t.Helper()
 	var last error

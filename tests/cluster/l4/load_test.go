@@ -62,10 +62,16 @@ func (l *load) connect(address netip.AddrPort) {
 func during(t *testing.T, addresses []netip.AddrPort, what string, happen func(t *testing.T)) {
 	t.Run(what, func(t *testing.T) {
 		load, begin := start(addresses), time.Now()
-		happen(t)
-		seconds := time.Since(begin).Seconds()
-		close(load.stop)
-		load.running.Wait()
+		var seconds float64
+		func() {
+			// Also where something in it fails: the next one has a load of its own.
+			defer func() {
+				seconds = time.Since(begin).Seconds()
+				close(load.stop)
+				load.running.Wait()
+			}()
+			happen(t)
+		}()
 		total := len(load.failures)
 		for _, count := range load.answered {
 			total += count

@@ -5,7 +5,7 @@ use blixt_core::tables::{Tables, Way};
 use blixt_packet::DropReason;
 
 use super::{CLIENT_PORT, Talk, of, of_each};
-use crate::case::{Case, backend_sends, changes, client_sends};
+use crate::case::{Case, backend_sends, changes, client_sends, waits};
 use crate::network::{CLIENT_SIDE, FRONTEND_PORT, OUR_PORT, from_backend, from_client, renews, to_client};
 use crate::packet::{ACK, IpPacket, RST, Segment, TCP, ip, tcp};
 
@@ -76,6 +76,18 @@ fn by_two_addresses() -> Vec<Case> {
                 vec![
                     client_sends(&one.bytes()).delivered(from_client(&locally(talk, &one))),
                     client_sends(&end.bytes()).delivered(from_client(&locally(talk, &end))),
+                    client_sends(&two.bytes()).delivered(from_client(&locally(talk, &two))),
+                ]
+            },
+        ),
+        of_each(
+            "what a client began a moment ago and did not go on with takes no address from the next",
+            Way::Local,
+            move |talk| {
+                let (one, two) = (talk.request(), other(talk));
+                vec![
+                    client_sends(&one.bytes()).delivered(from_client(&locally(talk, &one))),
+                    waits(3),
                     client_sends(&two.bytes()).delivered(from_client(&locally(talk, &two))),
                 ]
             },
