@@ -40,7 +40,7 @@ pub struct Candidate {
 /// What renewing came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Renewal {
-    /// It is ours for another [`DURATION`].
+    /// It is ours for another the duration of the Lease.
     Done,
     /// Somebody else has it.
     Lost,
