@@ -4,7 +4,6 @@
 //! The file says of what it was made, so that whoever forgot to render it is told without Go.
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -73,33 +72,11 @@ fn header(sources: &str, body: &str) -> String {
 fn sources() -> Result<String> {
     let mut lines = VALUES.join("\n");
     for dir in [CHART, RENDERER] {
-        for (path, bytes) in files(&workspace::root().join(dir))? {
+        for (path, bytes) in workspace::files(&workspace::root().join(dir))? {
             lines += &format!("\n{dir}/{path} {}", sum(&bytes));
         }
     }
     Ok(sum(lines.as_bytes()))
-}
-
-/// The files below a directory by their paths in it, in their order; links are followed.
-fn files(dir: &Path) -> Result<Vec<(String, Vec<u8>)>> {
-    let mut files = Vec::new();
-    let mut open = vec![dir.to_owned()];
-    while let Some(at) = open.pop() {
-        for entry in fs::read_dir(&at).with_context(|| format!("{}: cannot be read", at.display()))? {
-            let path = entry?.path();
-            if path.is_dir() {
-                open.push(path);
-                continue;
-            }
-            let name = path.strip_prefix(dir).unwrap_or(&path).to_string_lossy().into_owned();
-            files.push((
-                name,
-                fs::read(&path).with_context(|| format!("{}: cannot be read", path.display()))?,
-            ));
-        }
-    }
-    files.sort();
-    Ok(files)
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! Where things lie in the checkout.
 
+use std::fs;
 use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
 
 /// The root of the checkout that this program was built from.
 pub fn root() -> &'static Path {
@@ -15,4 +18,26 @@ pub fn kernel_object() -> PathBuf {
 /// Where cargo puts what it builds for this machine.
 pub fn target_dir() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(dir))
+}
+
+/// The files below a directory by their paths in it, in their order; links are followed.
+pub fn files(dir: &Path) -> Result<Vec<(String, Vec<u8>)>> {
+    let mut files = Vec::new();
+    let mut open = vec![dir.to_owned()];
+    while let Some(at) = open.pop() {
+        for entry in fs::read_dir(&at).with_context(|| format!("{}: cannot be read", at.display()))? {
+            let path = entry?.path();
+            if path.is_dir() {
+                open.push(path);
+                continue;
+            }
+            let name = path.strip_prefix(dir).unwrap_or(&path).to_string_lossy().into_owned();
+            files.push((
+                name,
+                fs::read(&path).with_context(|| format!("{}: cannot be read", path.display()))?,
+            ));
+        }
+    }
+    files.sort();
+    Ok(files)
 }

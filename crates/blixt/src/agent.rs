@@ -18,7 +18,6 @@ use std::sync::Arc;
 
 use anyhow::anyhow;
 use blixt_core::config::{Config, Generation};
-use blixt_loader::share_memory;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -30,7 +29,7 @@ use crate::control::{Ask, Reply, Request};
 use crate::exit::Exit;
 use crate::explain;
 use crate::node::signals::{End, Signals, Wish};
-use crate::node::start::{Start, current, notify, raise_descriptor_limit};
+use crate::node::start::{Start, current, drive, notify};
 use crate::node::{Node, TICK};
 use crate::status::book::Book;
 use crate::status::gather::{self, Objects};
@@ -43,13 +42,7 @@ const CONFIGS: usize = 4;
 
 /// `blixt agent`
 pub fn agent(args: AgentArgs) -> anyhow::Result<Exit> {
-    let settings = Settings::try_from(args)?;
-    raise_descriptor_limit();
-    share_memory();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
-    let exit = runtime.block_on(follow(settings));
-    runtime.shutdown_background();
-    exit
+    drive(WORKERS, follow(args.try_into()?))
 }
 
 async fn follow(settings: Settings) -> anyhow::Result<Exit> {
@@ -74,16 +67,10 @@ async fn follow(settings: Settings) -> anyhow::Result<Exit> {
 
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut has_begun = false;
     let mut said = Generation(0);
     let end = loop {
         node.converge();
-        ready.send_replace(node.is_ready());
-        if node.has_begun() && !has_begun {
-            has_begun = true;
-            node.log_ready();
-            notify(&[sd_notify::NotifyState::Ready]);
-        }
+        node.tell_ready(&ready);
         if node.take_reported() || node.progress.applied_generation != said {
             said = node.progress.applied_generation;
             reports.send_replace(report(&node));

@@ -182,7 +182,7 @@ async fn lead(
                     batch.drain(..).for_each(|seen| leader.see(seen));
                 }
             }
-            Some(()) = news.recv() => {}
+            Some(()) = news.recv() => leader.hear(),
             Some(worked) = all_worked.recv() => leader.take_worked(worked),
             Some(outcome) = all_outcomes.recv() => leader.take_outcome(outcome),
             () = sleep_until(due.unwrap_or_else(Instant::now).into()), if due.is_some() => leader.work(),
@@ -195,7 +195,7 @@ async fn lead(
                 return Ok(End::Lost);
             }
             // Nodes leave the count by themselves.
-            _ = ticks.tick() => {}
+            _ = ticks.tick() => leader.hear(),
         }
     }
 }

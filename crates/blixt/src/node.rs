@@ -33,10 +33,12 @@ use blixt_loader::host::{
     listening_sockets,
 };
 use blixt_loader::{Counters, Dataplane, release_memory};
+use tokio::sync::watch;
 
 use self::devices::{Devices, needs_egress};
 use self::report::report;
 use self::settings::Settings;
+use self::start::notify;
 
 /// Next hops are believed for this long without us.
 pub const HOP_LIFE: Duration = Duration::from_secs(30);
@@ -75,6 +77,8 @@ pub struct Node {
     interest: u64,
     /// No memory lies idle that a change took for a moment.
     is_tidy: bool,
+    /// It was said that it has begun.
+    has_told: bool,
 }
 
 /// What it begins with: all that can go wrong about that, before it owns anything.
@@ -159,6 +163,7 @@ impl Node {
             compiled: None,
             interest: 0,
             is_tidy: true,
+            has_told: false,
         }
     }
 
@@ -222,8 +227,16 @@ impl Node {
         self.has_begun() && self.progress.error.is_none() && self.unhooked.is_none()
     }
 
-    /// Says that it is.
-    pub fn log_ready(&self) {
+    /// Says whether it is ready, and at the first time also in the log and to the service manager.
+    pub fn tell_ready(&mut self, ready: &watch::Sender<bool>) {
+        ready.send_replace(self.is_ready());
+        if self.has_begun() && !std::mem::replace(&mut self.has_told, true) {
+            self.log_ready();
+            notify(&[sd_notify::NotifyState::Ready]);
+        }
+    }
+
+    fn log_ready(&self) {
         tracing::info!(
             instance = %self.dataplane.instance(),
             frontends = self.tables.frontends.len(),

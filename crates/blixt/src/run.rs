@@ -14,7 +14,6 @@ pub mod settings;
 use std::time::Instant;
 
 use anyhow::anyhow;
-use blixt_loader::share_memory;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
@@ -24,7 +23,7 @@ use crate::cli::RunArgs;
 use crate::exit::Exit;
 use crate::node::TICK;
 use crate::node::signals::{End, Signals, Wish};
-use crate::node::start::{Start, current, notify, raise_descriptor_limit};
+use crate::node::start::{Start, current, drive, notify};
 use crate::source::Source;
 use crate::source::pending::Changes;
 use crate::status::dir::StatusDir;
@@ -34,14 +33,7 @@ const WORKERS: usize = 1;
 
 /// `blixt run`
 pub fn run(args: RunArgs) -> anyhow::Result<Exit> {
-    let settings = Settings::try_from(args)?;
-    raise_descriptor_limit();
-    share_memory();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
-    let exit = runtime.block_on(follow(settings));
-    // Announcements and answers under way are not waited for.
-    runtime.shutdown_background();
-    exit
+    drive(WORKERS, follow(args.try_into()?))
 }
 
 async fn follow(settings: Settings) -> anyhow::Result<Exit> {
@@ -62,15 +54,9 @@ async fn follow(settings: Settings) -> anyhow::Result<Exit> {
 
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut has_begun = false;
     let end = loop {
         balancer.converge();
-        ready.send_replace(balancer.node().is_ready());
-        if balancer.node().has_begun() && !has_begun {
-            has_begun = true;
-            balancer.node().log_ready();
-            notify(&[sd_notify::NotifyState::Ready]);
-        }
+        balancer.node().tell_ready(&ready);
         let statuses_due = balancer.statuses_due();
         tokio::select! {
             biased;

@@ -5,6 +5,7 @@ pub mod dir;
 pub mod gather;
 pub mod table;
 pub mod turned;
+pub mod untold;
 pub mod view;
 
 use std::io::{self, IsTerminal, Write};

@@ -155,9 +155,9 @@ impl Go {
     ) -> Result<PathBuf> {
         let sources = workspace::root().join("tests/cluster");
         let source = sources.join(name);
-        let mut files = read_tree(&source)?;
+        let mut files = workspace::files(&source)?;
         for other in uses {
-            files.extend(read_tree(&sources.join(other))?);
+            files.extend(workspace::files(&sources.join(other))?);
         }
         let hash = hash(&files);
         let dir = self.cache.join(format!("{name}-{}", &hash[..16]));
@@ -227,25 +227,6 @@ impl Module<'_> {
     }
 }
 
-/// The files below a directory by their paths in it.
-fn read_tree(dir: &Path) -> Result<Vec<(String, Vec<u8>)>> {
-    let mut files = Vec::new();
-    let mut open = vec![dir.to_owned()];
-    while let Some(at) = open.pop() {
-        for entry in fs::read_dir(&at).with_context(|| format!("{}: cannot be read", at.display()))? {
-            let path = entry?.path();
-            if path.is_dir() {
-                open.push(path);
-            } else {
-                let name = path.strip_prefix(dir).unwrap_or(&path).to_string_lossy().into_owned();
-                files.push((name, fs::read(&path).with_context(|| format!("{}", path.display()))?));
-            }
-        }
-    }
-    files.sort();
-    Ok(files)
-}
-
 /// Of names and contents.
 fn hash(files: &[(String, Vec<u8>)]) -> String {
     let start = format!("{RECIPE}\n");
@@ -256,7 +237,7 @@ fn hash(files: &[(String, Vec<u8>)]) -> String {
 fn manifests(dirs: &[PathBuf]) -> Result<String> {
     let mut text = String::new();
     for dir in dirs {
-        for (name, bytes) in read_tree(dir)? {
+        for (name, bytes) in workspace::files(dir)? {
             if name.ends_with(".yaml") {
                 text += &String::from_utf8_lossy(&bytes);
                 text.push('\n');

@@ -33,7 +33,8 @@ pub struct Expected {
 
 impl Fleet {
     /// Takes in what was seen of nodes and pods. What a list does not name is gone when it is complete, not before.
-    pub fn see(&mut self, seen: &Seen, now: Instant) {
+    /// Whether it may make a difference.
+    pub fn see(&mut self, seen: &Seen, now: Instant) -> bool {
         match seen {
             Seen::Begin(Source::Nodes) => self.missing_nodes = self.nodes.keys().cloned().collect(),
             Seen::Begin(Source::Agents) => self.missing_agents = self.agents.keys().cloned().collect(),
@@ -57,8 +58,9 @@ impl Fleet {
                     self.remove_agent(&pod, now);
                 }
             }
-            _ => {}
+            _ => return false,
         }
+        true
     }
 
     /// There is a node of this name.

@@ -33,12 +33,9 @@ use super::watch::{Seen, Source};
 use super::writer::{Failure, Outcome};
 use crate::run::assigned::{self, Assigned};
 use crate::status::turned::log_transitions;
+use crate::status::untold::Untold;
 use crate::sync::server::{Connected, Published};
 
-/// Statuses are told this long after something changed: the next change, and the nodes' answers, come first.
-const STATUS_DELAY: Duration = Duration::from_millis(50);
-/// But not later than this.
-const STATUS_LATEST: Duration = Duration::from_millis(500);
 /// A write that failed is tried again after this, doubled each time,
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 /// up to this.
@@ -58,6 +55,8 @@ pub struct Leader {
     told_report: Option<Arc<Report>>,
     /// When the Report may say something else though nobody says anything.
     report_due: Option<Instant>,
+    /// It may say something else now: it follows from every frontend and node, so it is not made for every event.
+    report_stale: bool,
     /// The generation that is published next.
     next: Generation,
     resting: BTreeMap<IpAddr, Instant>,
@@ -82,9 +81,7 @@ pub struct Outlets {
 
 /// Statuses that are to be worked out, are being worked out, or have to be written again.
 struct StatusWork {
-    marked: Option<(Instant, Instant)>,
-    /// Whose statuses those are.
-    untold: Touched,
+    untold: Untold,
     /// `None` while statuses are worked out beside the loop.
     ledger: Option<Ledger>,
     /// Objects whose ledger is to be compared with what the API server has.
@@ -112,11 +109,11 @@ impl Leader {
             report: None,
             told_report: None,
             report_due: None,
+            report_stale: true,
             next: Generation(first),
             resting: BTreeMap::new(),
             statuses: StatusWork {
-                marked: None,
-                untold: Touched::Everything,
+                untold: Untold::default(),
                 ledger: Some(Ledger::default()),
                 distrusted: BTreeSet::new(),
                 retries: BTreeMap::new(),
@@ -128,7 +125,7 @@ impl Leader {
 
     /// Takes in what was seen.
     pub fn see(&mut self, seen: Seen) {
-        self.fleet.see(&seen, Instant::now());
+        self.report_stale |= self.fleet.see(&seen, Instant::now());
         let was_complete = self.objects.is_complete();
         self.objects.see(seen);
         if !was_complete && self.objects.is_complete() {
@@ -158,10 +155,17 @@ impl Leader {
                     is_news
                 });
             }
-            self.mark(touched);
+            self.statuses.untold.mark(touched);
         }
         self.compare_written();
-        self.look_at_nodes();
+        if std::mem::take(&mut self.report_stale) {
+            self.look_at_nodes();
+        }
+    }
+
+    /// A node connected, said something or left, or time has passed for those that did not.
+    pub fn hear(&mut self) {
+        self.report_stale = true;
     }
 
     /// When there is something to do though nothing happened.
@@ -174,6 +178,7 @@ impl Leader {
     /// Does what is due by now.
     pub fn work(&mut self) {
         let now = Instant::now();
+        self.report_stale |= self.report_due.is_some_and(|due| due <= now);
         if self.resting.values().any(|until| *until <= now) {
             self.resting.retain(|_, until| *until > now);
             self.rest();
@@ -191,7 +196,7 @@ impl Leader {
             .collect();
         if !due.is_empty() {
             due.into_iter().for_each(|key| self.distrust(key));
-            self.mark(Touched::Everything);
+            self.statuses.untold.mark(Touched::Everything);
         }
         if self.statuses_due().is_some_and(|due| due <= now) {
             self.work_statuses_out();
@@ -280,6 +285,7 @@ impl Leader {
         }
         let generation = self.next;
         self.next = Generation(generation.0 + 1);
+        self.report_stale = true;
         self.history.publish(&last.config, &config, generation, Instant::now());
         tracing::info!(generation = generation.0, frontends = config.frontends.len(), "published");
         self.outlets.published.send_replace(Published { generation, config: Arc::new(config) });
@@ -297,7 +303,7 @@ impl Leader {
             differ = true;
         }
         if differ {
-            self.mark(Touched::Everything);
+            self.statuses.untold.mark(Touched::Everything);
         }
     }
 
@@ -316,29 +322,18 @@ impl Leader {
         self.report_due = due;
         if self.report.as_deref() != Some(&report) {
             self.report = Some(Arc::new(report));
-            let now = Instant::now();
-            let first = self.statuses.marked.map_or(now, |(first, _)| first);
-            self.statuses.marked = Some((first, now));
+            self.statuses.untold.mark(Touched::default());
         }
-    }
-
-    fn mark(&mut self, touched: Touched) {
-        self.statuses.untold.merge(touched);
-        let now = Instant::now();
-        let first = self.statuses.marked.map_or(now, |(first, _)| first);
-        self.statuses.marked = Some((first, now));
     }
 
     fn statuses_due(&self) -> Option<Instant> {
         self.statuses.ledger.as_ref()?;
-        let (first, last) = self.statuses.marked?;
-        Some((last + STATUS_DELAY).min(first + STATUS_LATEST))
+        self.statuses.untold.due()
     }
 
     fn work_statuses_out(&mut self) {
         let Some(mut ledger) = self.statuses.ledger.take() else { return };
-        self.statuses.marked = None;
-        let mut untold = std::mem::take(&mut self.statuses.untold);
+        let mut untold = self.statuses.untold.take();
         if self.report != self.told_report {
             untold = Touched::Everything;
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use blixt_loader::host::{self, Observation};
-use blixt_loader::{Dataplane, Found};
+use blixt_loader::{Dataplane, Found, share_memory};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -12,7 +12,7 @@ use super::runtime_dir::RuntimeDir;
 use super::settings::Settings;
 use super::{Beginning, HOP_LIFE, Node};
 use crate::control::{self, Ask};
-use crate::exit::InstanceError;
+use crate::exit::{Exit, InstanceError};
 use crate::metrics::{self, Numbers};
 
 /// Asks that wait for the run loop.
@@ -149,8 +149,18 @@ pub fn notify(states: &[sd_notify::NotifyState]) {
     }
 }
 
+/// Runs what drives a data plane, until it ends; asks and announcements under way are not waited for then.
+pub fn drive(workers: usize, follow: impl Future<Output = anyhow::Result<Exit>>) -> anyhow::Result<Exit> {
+    raise_descriptor_limit();
+    share_memory();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
+    let exit = runtime.block_on(follow);
+    runtime.shutdown_background();
+    exit
+}
+
 /// Rings are swapped in by descriptors, as many at a time as the soft limit lets.
-pub fn raise_descriptor_limit() {
+fn raise_descriptor_limit() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
     if let Err(error) = raised {

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use blixt_core::config::Generation;
 use blixt_core::snapshot::Machine;
@@ -27,12 +27,8 @@ use crate::status::book::{self, Book};
 use crate::status::dir::StatusDir;
 use crate::status::gather::{self, Objects};
 use crate::status::turned::log_transitions;
+use crate::status::untold::Untold;
 use crate::status::view::View;
-
-/// Statuses are told this long after the data plane changed: the next change comes first.
-const STATUS_DELAY: Duration = Duration::from_millis(50);
-/// But not later than this.
-const STATUS_LATEST: Duration = Duration::from_millis(500);
 
 /// A running instance.
 pub struct Balancer {
@@ -44,9 +40,7 @@ pub struct Balancer {
     book: Book,
     status_dir: Option<StatusDir>,
     assigned_file: PathBuf,
-    statuses_marked: Option<(Instant, Instant)>,
-    /// Whose statuses those are.
-    untold: Touched,
+    untold: Untold,
     /// Where statuses come back that were worked out beside the run loop.
     told: mpsc::Sender<Told>,
     /// The number of the newest of them, and whether it is still under way.
@@ -87,16 +81,15 @@ impl Balancer {
             book,
             status_dir,
             assigned_file,
-            statuses_marked: None,
-            untold: Touched::default(),
+            untold: Untold::default(),
             told,
             telling: (0, false),
         }
     }
 
     /// The data plane.
-    pub fn node(&self) -> &Node {
-        &self.node
+    pub fn node(&mut self) -> &mut Node {
+        &mut self.node
     }
 
     /// Waits for changes of files.
@@ -121,7 +114,7 @@ impl Balancer {
             tracing::info!("every file is in order again");
         }
         if now != problems {
-            self.mark_statuses(Touched::Everything);
+            self.untold.mark(Touched::Everything);
         }
     }
 
@@ -163,17 +156,14 @@ impl Balancer {
         let (_, under_way) = self.telling;
         // Before the data plane was tried there is nothing to say of it.
         let tried = self.node.has_begun() || self.node.progress.error.is_some();
-        self.statuses_marked
-            .filter(|_| tried && !under_way)
-            .map(|(first, last)| (last + STATUS_DELAY).min(first + STATUS_LATEST))
+        self.untold.due().filter(|_| tried && !under_way)
     }
 
     /// Has it worked out what to tell about every object, on another thread: the next change need not wait for it.
     pub fn work_statuses_out(&mut self) {
-        self.statuses_marked = None;
         let number = self.telling.0 + 1;
         self.telling = (number, true);
-        let untold = std::mem::take(&mut self.untold);
+        let untold = self.untold.take();
         let snapshot = Arc::clone(&self.source.store().snapshot);
         let report = self.node.report.clone();
         let told = self.told.clone();
@@ -242,7 +232,7 @@ impl Balancer {
         self.node.tick();
         self.look_at_report();
         if self.status_dir.as_ref().is_some_and(StatusDir::is_behind) {
-            self.mark_statuses(Touched::Everything);
+            self.untold.mark(Touched::Everything);
         }
     }
 
@@ -258,8 +248,7 @@ impl Balancer {
 
     /// Everything that `status` shows.
     pub fn view(&mut self) -> View {
-        self.statuses_marked = None;
-        self.untold = Touched::default();
+        self.untold = Untold::default();
         // What is under way is older.
         self.telling = (self.telling.0 + 1, false);
         let Translation { statuses, notes, .. } =
@@ -289,7 +278,7 @@ impl Balancer {
             Touched::Services(services) => retranslate(snapshot, &self.node.config, services),
             Touched::Everything => translate::config(snapshot),
         };
-        self.mark_statuses(touched.clone());
+        self.untold.mark(touched.clone());
         let Generation(last) = self.node.progress.generation;
         if config != *self.node.config || last == 0 {
             self.node.set_config(Arc::new(config), Generation(last + 1));
@@ -298,19 +287,12 @@ impl Balancer {
 
     fn look_at_report(&mut self) {
         if self.node.take_reported() {
-            self.mark_statuses(Touched::Everything);
+            self.untold.mark(Touched::Everything);
         }
     }
 
     fn objects(&self) -> Objects<'_> {
         Objects { store: Some(self.source.store()), book: &self.book, notes: &self.notes, trouble: None }
-    }
-
-    fn mark_statuses(&mut self, touched: Touched) {
-        self.untold.merge(touched);
-        let now = Instant::now();
-        let first = self.statuses_marked.map_or(now, |(first, _)| first);
-        self.statuses_marked = Some((first, now));
     }
 
     fn summary(&self) -> gather::Summary {

@@ -98,10 +98,11 @@ impl Stage {
         written
     }
 
-    fn acknowledge(&self, node: &str, generation: u64) {
+    fn acknowledge(&mut self, node: &str, generation: u64) {
         let stream = self.connected.enter(node);
         let report = NodeReport { generation: Generation(generation), ..NodeReport::default() };
         assert!(self.connected.say(node, stream, report));
+        self.leader.hear();
     }
 }
 
