@@ -55,11 +55,20 @@ pub fn mount_points() -> impl Iterator<Item = &'static str> {
     DIRECTORIES.into_iter().map(|(_, at)| at)
 }
 
+/// Who enters a mount namespace is at its root, outside of whatever directory was made the root of the processes that asked for
+/// it (`chroot`). That directory is laid over the namespace's root, if it is another one: whoever enters is there then.
+const OWN_ROOT: &str = r#"
+exec 9</
+entered() { nsenter --mount=/proc/self/ns/mnt -- "$@"; }
+[ "$(stat --format=%d:%i /)" = "$(entered stat --format=%d:%i /)" ] || entered mount --rbind /proc/self/fd/9 /
+"#;
+
 /// Makes the node's mounts.
 pub fn mount(node: Node) -> Result<()> {
     let file = place::mounts_of(node);
     fs::write(&file, "").with_context(|| format!("{}: cannot be made", file.display()))?;
-    succeed(Command::new("unshare").arg(format!("--mount={}", file.display())).arg("true"))?;
+    let mut unshare = Command::new("unshare");
+    succeed(unshare.arg(format!("--mount={}", file.display())).args(["sh", "-e", "-c", OWN_ROOT]))?;
     let mut script =
         vec!["mount --make-rshared /".to_owned(), "mount -t tmpfs -o mode=755 tmpfs /run".to_owned()];
     script.push("mkdir /run/lock && mount -t bpf bpf /sys/fs/bpf".to_owned());
