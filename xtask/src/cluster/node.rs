@@ -5,10 +5,11 @@
 
 use std::fmt;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
 use super::place;
 use super::program::{Place, Program};
@@ -61,14 +62,15 @@ const OWN_ROOT: &str = r#"
 exec 9</
 entered() { nsenter --mount=/proc/self/ns/mnt -- "$@"; }
 [ "$(stat --format=%d:%i /)" = "$(entered stat --format=%d:%i /)" ] || entered mount --rbind /proc/self/fd/9 /
+echo made
+read -r kept || true
 "#;
 
 /// Makes the node's mounts.
 pub fn mount(node: Node) -> Result<()> {
     let file = place::mounts_of(node);
     fs::write(&file, "").with_context(|| format!("{}: cannot be made", file.display()))?;
-    let mut unshare = Command::new("unshare");
-    succeed(unshare.arg(format!("--mount={}", file.display())).args(["sh", "-e", "-c", OWN_ROOT]))?;
+    keep_new_namespace(&file)?;
     let mut script =
         vec!["mount --make-rshared /".to_owned(), "mount -t tmpfs -o mode=755 tmpfs /run".to_owned()];
     script.push("mkdir /run/lock && mount -t bpf bpf /sys/fs/bpf".to_owned());
@@ -81,6 +83,29 @@ pub fn mount(node: Node) -> Result<()> {
     }
     succeed(place(node).command("sh").args(["-e", "-c", &script.join("\n")]))
         .with_context(|| format!("{}: its mounts cannot be made", node.name()))
+}
+
+/// Makes a mount namespace that stays as long as a file is mounted on it. `unshare --mount=FILE` would do the same, but now and then it
+/// mounts the file before there is a namespace.
+fn keep_new_namespace(file: &Path) -> Result<()> {
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--mount", "sh", "-e", "-c", OWN_ROOT]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut process = unshare.spawn().context("unshare: cannot be started")?;
+    let mut line = String::new();
+    if let Some(stdout) = process.stdout.take() {
+        BufReader::new(stdout).read_line(&mut line).context("unshare: says nothing")?;
+    }
+    let kept = match line.as_str() {
+        "made\n" => {
+            let namespace = format!("/proc/{}/ns/mnt", process.id());
+            succeed(Command::new("mount").args(["--bind", &namespace]).arg(file))
+        }
+        _ => Err(anyhow!("{}: a mount namespace cannot be made", file.display())),
+    };
+    // It ends when there is nothing more to read.
+    drop(process.stdin.take());
+    process.wait().context("unshare: cannot be waited for")?;
+    kept
 }
 
 /// Makes the cgroup that the node's pods lie in. There may be many hierarchies, or one.
