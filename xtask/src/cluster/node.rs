@@ -14,7 +14,7 @@ use anyhow::{Context, Result, anyhow};
 use super::place;
 use super::program::{Place, Program};
 use super::topology::{Node, PODS};
-use crate::process::succeed;
+use crate::process::{describe, output, succeed};
 use crate::setup::CNI;
 
 /// How kube-proxy does its work.
@@ -85,12 +85,31 @@ pub fn mount(node: Node) -> Result<()> {
         .with_context(|| format!("{}: its mounts cannot be made", node.name()))
 }
 
-/// Makes a mount namespace that stays as long as a file is mounted on it. `unshare --mount=FILE` would do the same, but now and then it
-/// mounts the file before there is a namespace.
+/// Makes a mount namespace that stays as long as a file is mounted on it.
+///
+/// The kernel lets only a namespace be mounted in one that it takes for older, and tells age by numbers that each CPU deals out of a stock of
+/// its own (Linux 6.18): where this process itself is in a namespace of its own, a newer one may have a smaller number. Made on the same CPU
+/// it has a larger one.
 fn keep_new_namespace(file: &Path) -> Result<()> {
-    let mut unshare = Command::new("unshare");
-    unshare.args(["--mount", "sh", "-e", "-c", OWN_ROOT]).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut process = unshare.spawn().context("unshare: cannot be started")?;
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut result = Ok(());
+    for cpu in 0..cpus {
+        result = keep_namespace_made_on(cpu, file);
+        if result.is_ok() {
+            break;
+        }
+    }
+    result
+}
+
+fn keep_namespace_made_on(cpu: usize, file: &Path) -> Result<()> {
+    let mut unshare = Command::new("taskset");
+    unshare.args(["--cpu-list", &cpu.to_string(), "unshare", "--mount", "sh", "-e", "-c", OWN_ROOT]);
+    let mut process = unshare
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("taskset: cannot be started; it is in util-linux")?;
     let mut line = String::new();
     if let Some(stdout) = process.stdout.take() {
         BufReader::new(stdout).read_line(&mut line).context("unshare: says nothing")?;
@@ -98,7 +117,9 @@ fn keep_new_namespace(file: &Path) -> Result<()> {
     let kept = match line.as_str() {
         "made\n" => {
             let namespace = format!("/proc/{}/ns/mnt", process.id());
-            succeed(Command::new("mount").args(["--bind", &namespace]).arg(file))
+            let mut bind = Command::new("mount");
+            bind.args(["--bind", &namespace]).arg(file);
+            output(&mut bind).map(drop).with_context(|| format!("{}: failed", describe(&bind)))
         }
         _ => Err(anyhow!("{}: a mount namespace cannot be made", file.display())),
     };
