@@ -27,9 +27,8 @@ pub fn down() -> Result<()> {
     for cgroup in cgroups() {
         remove_cgroup(&cgroup).with_context(|| format!("{}: cannot be removed", cgroup.display()))?;
     }
-    let state = place::root();
-    if state.exists() {
-        fs::remove_dir_all(&state).with_context(|| format!("{}: cannot be removed", state.display()))?;
+    for dir in images().into_iter().chain([place::root()]).filter(|dir| dir.exists()) {
+        fs::remove_dir_all(&dir).with_context(|| format!("{}: cannot be removed", dir.display()))?;
     }
     // Those of the machine are not empty and stay. While another cluster is up they are needed: what is mounted there in
     // its namespaces would go with them.
@@ -41,7 +40,10 @@ pub fn down() -> Result<()> {
 
 /// Whether any of it is there.
 pub fn is_there() -> bool {
-    place::root().exists() || !network_namespaces().is_empty() || !cgroups().is_empty()
+    place::root().exists()
+        || !images().is_empty()
+        || !network_namespaces().is_empty()
+        || !cgroups().is_empty()
 }
 
 /// Whether a directory is the state of some cluster.
@@ -69,6 +71,13 @@ fn below<'a>(dir: &Path, mounts: &'a str) -> Vec<&'a str> {
 fn network_namespaces() -> Vec<String> {
     let start = topology::namespaces();
     entries(Path::new("/run/netns")).filter(|name| name.starts_with(&start)).collect()
+}
+
+/// What containerds of nodes have left.
+fn images() -> Vec<PathBuf> {
+    let start = topology::namespaces();
+    let ours = entries(Path::new(place::IMAGES)).filter(|name| name.starts_with(&start));
+    ours.map(|name| Path::new(place::IMAGES).join(name)).collect()
 }
 
 fn cgroups() -> Vec<PathBuf> {

@@ -40,7 +40,7 @@ const DIRECTORIES: [(&str, &str); 5] = [
     ("blixt", "/var/lib/blixt"),
     ("kubelet", "/var/lib/kubelet"),
     ("cni", "/var/lib/cni"),
-    ("containerd", "/var/lib/containerd"),
+    ("containerd", place::IMAGES),
     ("log", "/var/log"),
 ];
 /// Where containerd listens, as the node sees it.
@@ -75,7 +75,7 @@ pub fn mount(node: Node) -> Result<()> {
         vec!["mount --make-rshared /".to_owned(), "mount -t tmpfs -o mode=755 tmpfs /run".to_owned()];
     script.push("mkdir /run/lock && mount -t bpf bpf /sys/fs/bpf".to_owned());
     for (name, at) in DIRECTORIES {
-        let own = place::node(node).join(name);
+        let own = if at == place::IMAGES { place::images_of(node) } else { place::node(node).join(name) };
         for dir in [own.as_path(), Path::new(at)] {
             fs::create_dir_all(dir).with_context(|| format!("{}: cannot be made", dir.display()))?;
         }

@@ -83,3 +83,11 @@ pub fn mounts_of(node: Node) -> PathBuf {
 pub fn node(node: Node) -> PathBuf {
     state(&node.name())
 }
+
+/// Where containerd of this machine has its data: on a file system that images can be laid over.
+pub const IMAGES: &str = "/var/lib/containerd";
+
+/// What a node's containerd keeps there.
+pub fn images_of(node: Node) -> PathBuf {
+    Path::new(IMAGES).join(node.namespace())
+}
