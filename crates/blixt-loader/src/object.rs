@@ -89,7 +89,7 @@ pub(crate) fn load(pins: &Path, capacity: &Capacity, settings: &Settings) -> Res
         }
         loader.map_pin_path(name, path.as_path()).map_max_entries(name, entries);
     }
-    let mut ebpf = loader.load(object).map_err(load_error)?;
+    let mut ebpf = undisturbed(|| loader.load(object)).map_err(load_error)?;
     // XDP has it behind; the others are loaded when a device wants them.
     load_program(&mut ebpf, INGRESS)?;
 
@@ -129,6 +129,7 @@ pub(crate) fn load_program(ebpf: &mut Ebpf, name: &'static str) -> Result<(), Er
 }
 
 /// The verifier gives up when a signal waits for the thread that it works for. Meanwhile other threads take them.
+/// The first object that Aya loads asks the verifier too: which of its features the kernel has; an answer that was cut short counts as no.
 fn undisturbed<T>(load: impl FnOnce() -> T) -> T {
     let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK);
     let loaded = load();
