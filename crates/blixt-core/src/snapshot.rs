@@ -36,6 +36,8 @@ pub struct Snapshot {
     pub broken: BTreeSet<ObjectKey>,
     /// They are a cluster's: an address that a Gateway takes is taken at every node, so only those of pools are given.
     pub is_cluster: bool,
+    /// In a cluster, the addresses of its nodes, and whose each is.
+    pub node_addresses: BTreeMap<IpAddr, String>,
     /// What the machine is called on the network.
     pub machine: Machine,
     /// The addresses that Gateways were given from pools before, so that they keep them: in a cluster, what the

@@ -7,6 +7,7 @@
 //! # machine: 192.0.2.1 2001:db8::1     its own addresses (these are the default)
 //! # cluster: yes                     the objects are a cluster's, and there is no machine
 //! # assigned: default/gateway 10.0.0.9  an address from a pool that the Gateway had before
+//! # node: node1 192.0.2.1              a node of the cluster, with its addresses
 //! # resting: 10.0.0.8                  an address that a Gateway had until lately
 //! # report: none                       the data plane has not spoken; default: everything works
 //! # report: 10.0.0.9:80/tcp error the map is full
@@ -363,6 +364,10 @@ fn snapshot(text: &str) -> (Snapshot, Vec<String>) {
     let machine = facts(text, "machine").next().unwrap_or(machine);
     snapshot.machine.default_addresses = addresses(machine);
     snapshot.machine.addresses = addresses(machine).into_iter().collect();
+    for node in facts(text, "node") {
+        let (name, own) = node.split_once(' ').expect("a node and its addresses");
+        snapshot.node_addresses.extend(addresses(own).into_iter().map(|address| (address, name.to_owned())));
+    }
     snapshot.resting = facts(text, "resting").flat_map(addresses).collect();
     for assigned in facts(text, "assigned") {
         let (gateway, address) = assigned.split_once(' ').expect("a Gateway and an address");

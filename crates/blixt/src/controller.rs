@@ -24,7 +24,8 @@ pub mod told;
 pub mod watch;
 pub mod writer;
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -36,7 +37,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until, timeout_at};
 
 use self::events::Events;
 use self::leader::{Leader, Outlets};
-use self::lease::{Candidate, GIVE_UP, RENEW, Renewal};
+use self::lease::{Candidate, GIVE_UP, Handover, RENEW, Renewal};
 use self::numbers::Numbers;
 use self::publication::Publication;
 use self::settings::Settings;
@@ -93,22 +94,26 @@ async fn control(settings: Arc<Settings>) -> anyhow::Result<Exit> {
         // A replica that waits does what it is there for.
         ready.send_replace(true);
         tracing::info!(identity = settings.identity, "waiting for the Lease");
-        let first = tokio::select! {
-            first = candidate.acquire() => first,
+        let before = tokio::select! {
+            before = candidate.acquire() => before,
             () = stand_by(&mut asked) => unreachable!("whoever asks may go on asking"),
             () = ended(&mut signals) => return Ok(Exit::Success),
         };
-        tracing::info!(identity = settings.identity, first, "leading");
+        tracing::info!(identity = settings.identity, first = before.generation, "leading");
         let (published, to_publish) = channel::channel(Published::default());
+        let (resting, rest) = channel::channel(BTreeSet::new());
+        let left = || Handover {
+            generation: to_publish.borrow().generation.0.max(before.generation),
+            resting: rest.borrow().clone(),
+        };
         let end = tokio::select! {
-            end = lead(&settings, &client, first, published, &ready, &mut asked) => end?,
-            end = hold(&mut candidate, to_publish.clone()) => end,
+            end = lead(&settings, &client, &before, published, resting, &ready, &mut asked) => end?,
+            end = hold(&mut candidate, left) => end,
             () = ended(&mut signals) => End::Asked,
         };
-        let generation = to_publish.borrow().generation.0.max(first);
         match end {
             End::Asked => {
-                candidate.release(generation).await;
+                candidate.release(&left()).await;
                 return Ok(Exit::Success);
             }
             End::Lost => tracing::warn!("not leading any more; agents go on with what they have"),
@@ -130,14 +135,13 @@ async fn ended(signals: &mut Signals) {
 }
 
 /// Renews the Lease until it is lost.
-async fn hold(candidate: &mut Candidate, published: channel::Receiver<Published>) -> End {
+async fn hold(candidate: &mut Candidate, left: impl Fn() -> Handover) -> End {
     let mut renewed = Instant::now();
     loop {
         sleep(RENEW).await;
         // What counts is when it was asked for: others count from a moment after that.
         let asked = Instant::now();
-        let generation = published.borrow().generation.0.max(candidate.last_generation());
-        match timeout_at((renewed + GIVE_UP).into(), candidate.renew(generation)).await {
+        match timeout_at((renewed + GIVE_UP).into(), candidate.renew(&left())).await {
             Ok(Renewal::Done) => renewed = asked,
             Ok(Renewal::Unknown) => {}
             Ok(Renewal::Lost) | Err(_) => return End::Lost,
@@ -148,8 +152,9 @@ async fn hold(candidate: &mut Candidate, published: channel::Receiver<Published>
 async fn lead(
     settings: &Arc<Settings>,
     client: &Client,
-    first: u64,
+    before: &Handover,
     published: channel::Sender<Published>,
+    resting: channel::Sender<BTreeSet<IpAddr>>,
     ready: &channel::Sender<bool>,
     asked: &mut Asked,
 ) -> anyhow::Result<End> {
@@ -167,8 +172,8 @@ async fn lead(
     let (accounts, wanted) = channel::channel(Vec::new());
     tasks.spawn(accounts::keep(client.clone(), wanted));
     let events = Events::start(client.clone(), &settings.pod);
-    let outlets = Outlets { published, worked, writes, accounts, events };
-    let mut leader = Leader::new(&sources, first, connected, outlets);
+    let outlets = Outlets { published, worked, writes, resting, accounts, events };
+    let mut leader = Leader::new(&sources, before, connected, outlets);
     let mut ticks = interval(RENEW);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut batch = Vec::with_capacity(SEEN);

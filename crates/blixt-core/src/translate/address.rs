@@ -6,6 +6,7 @@
 //! others.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::address_pool::AddressPool;
@@ -44,11 +45,11 @@ const fn v6(number: u128) -> IpAddr {
 
 /// Gives every accepted Gateway its addresses.
 pub fn assign<'a>(snapshot: &'a Snapshot, gateways: &mut [GatewayState<'a>]) {
-    let services = services(snapshot);
+    let reserved = reserved(snapshot);
     let mut giver = Giver {
         snapshot,
-        held: snapshot.machine.addresses.union(&services).copied().collect(),
-        services,
+        held: snapshot.machine.addresses.iter().chain(reserved.keys()).copied().collect(),
+        reserved,
         holders: BTreeMap::new(),
         shared: BTreeMap::new(),
     };
@@ -70,20 +71,38 @@ pub fn assign<'a>(snapshot: &'a Snapshot, gateways: &mut [GatewayState<'a>]) {
     }
 }
 
-/// The addresses of a cluster's own Services. Whoever took one at every node would cut the cluster off from the Service,
-/// the API server's included.
-fn services(snapshot: &Snapshot) -> BTreeSet<IpAddr> {
+/// The addresses of a cluster's own nodes and Services, and what each is. Whoever took one at every node would cut the
+/// cluster off from the node or the Service, the API server's included.
+fn reserved(snapshot: &Snapshot) -> BTreeMap<IpAddr, Reserved<'_>> {
+    let nodes = snapshot.node_addresses.iter().map(|(address, node)| (*address, Reserved::Node(node)));
     let services = snapshot.services.values().filter(|_| snapshot.is_cluster);
-    services.flat_map(|service| service.spec.cluster_ips.iter().copied()).collect()
+    let services = services.flat_map(|service| service.spec.cluster_ips.iter().copied());
+    nodes.chain(services.map(|address| (address, Reserved::Service))).collect()
+}
+
+/// What in a cluster has an address.
+#[derive(Clone, Copy)]
+enum Reserved<'a> {
+    Service,
+    Node(&'a str),
+}
+
+impl fmt::Display for Reserved<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Service => f.write_str("is the clusterIP of a Service"),
+            Self::Node(name) => write!(f, "is an address of node {name}"),
+        }
+    }
 }
 
 /// Who has what.
 struct Giver<'a> {
     snapshot: &'a Snapshot,
-    /// What Gateways have, the machine's own, and those of Services.
+    /// What Gateways have, the machine's own, and what is reserved.
     held: BTreeSet<IpAddr>,
-    /// In a cluster, what Services have.
-    services: BTreeSet<IpAddr>,
+    /// What nobody can have.
+    reserved: BTreeMap<IpAddr, Reserved<'a>>,
     /// Who had an address first.
     holders: BTreeMap<IpAddr, Holder<'a>>,
     /// What the Gateways that share have.
@@ -166,10 +185,8 @@ impl<'a> Giver<'a> {
         if let Some(fault) = unusable(address) {
             return Some(format!("{fault}: give an address that clients can reach"));
         }
-        if self.services.contains(&address) {
-            return Some(
-                "is the clusterIP of a Service: name another, and keep such addresses out of pools".into(),
-            );
+        if let Some(reserved) = self.reserved.get(&address) {
+            return Some(format!("{reserved}: name another, and keep such addresses out of pools"));
         }
         let pools = pools(state);
         if pools.is_empty() && self.snapshot.is_cluster {

@@ -1,6 +1,7 @@
 //! Which nodes must serve. Pure: time is told by the caller.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::watch::{Seen, Source};
@@ -11,7 +12,7 @@ const REPLACED_WITHIN: Duration = Duration::from_secs(60);
 /// The nodes of the cluster, and the agents' pods.
 #[derive(Debug, Default)]
 pub struct Fleet {
-    nodes: BTreeMap<String, bool>,
+    nodes: BTreeMap<String, Node>,
     agents: BTreeMap<String, String>,
     /// Nodes that had a pod, and until when they had it.
     left: BTreeMap<String, Instant>,
@@ -20,6 +21,13 @@ pub struct Fleet {
     /// Nodes and pods that a list which began has not named yet.
     missing_nodes: BTreeSet<String>,
     missing_agents: BTreeSet<String>,
+}
+
+/// A node as it was seen last.
+#[derive(Debug)]
+struct Node {
+    is_ready: bool,
+    addresses: BTreeSet<IpAddr>,
 }
 
 /// The nodes that are meant to run an agent.
@@ -38,9 +46,9 @@ impl Fleet {
         match seen {
             Seen::Begin(Source::Nodes) => self.missing_nodes = self.nodes.keys().cloned().collect(),
             Seen::Begin(Source::Agents) => self.missing_agents = self.agents.keys().cloned().collect(),
-            Seen::Node { name, is_ready } => {
+            Seen::Node { name, is_ready, addresses } => {
                 self.missing_nodes.remove(name);
-                self.nodes.insert(name.clone(), *is_ready);
+                self.nodes.insert(name.clone(), Node { is_ready: *is_ready, addresses: addresses.clone() });
             }
             Seen::Agent { pod, node } => {
                 self.missing_agents.remove(pod);
@@ -68,11 +76,19 @@ impl Fleet {
         self.nodes.contains_key(name)
     }
 
+    /// The addresses of all nodes, and whose each is.
+    pub fn node_addresses(&self) -> BTreeMap<IpAddr, String> {
+        let of = |(name, node): (&String, &Node)| {
+            node.addresses.iter().map(|address| (*address, name.clone())).collect::<Vec<_>>()
+        };
+        self.nodes.iter().flat_map(of).collect()
+    }
+
     /// Who must serve.
     pub fn expected(&mut self, now: Instant) -> Expected {
         self.left.retain(|_, since| now.saturating_duration_since(*since) < REPLACED_WITHIN);
         let meant: BTreeSet<&String> = self.agents.values().chain(self.left.keys()).collect();
-        let there = meant.into_iter().filter_map(|node| Some((node.clone(), *self.nodes.get(node)?)));
+        let there = meant.into_iter().filter_map(|node| Some((node.clone(), self.nodes.get(node)?.is_ready)));
         let (ready, not_ready): (Vec<_>, Vec<_>) = there.partition(|(_, is_ready)| *is_ready);
         // A node that came, or came back, has time to connect.
         let since = |name: String| (self.since.get(&name).copied().unwrap_or(now), name);
@@ -98,7 +114,7 @@ mod tests {
     fn fleet(now: Instant) -> Fleet {
         let mut fleet = Fleet::default();
         for (name, is_ready) in [("node1", true), ("node2", true), ("node3", false), ("control", true)] {
-            fleet.see(&Seen::Node { name: name.into(), is_ready }, now);
+            fleet.see(&Seen::Node { name: name.into(), is_ready, addresses: BTreeSet::new() }, now);
         }
         for node in ["node1", "node2", "node3", "removed"] {
             fleet.see(&Seen::Agent { pod: format!("agent-{node}"), node: node.into() }, now);
@@ -133,7 +149,7 @@ mod tests {
         fleet.see(&Seen::Begin(Source::Nodes), now);
         fleet.see(&Seen::Begin(Source::Agents), now);
         assert_eq!(fleet.expected(now), before);
-        fleet.see(&Seen::Node { name: "node2".into(), is_ready: true }, now);
+        fleet.see(&Seen::Node { name: "node2".into(), is_ready: true, addresses: BTreeSet::new() }, now);
         fleet.see(&Seen::Complete(Source::Nodes), now);
         assert!(fleet.expected(now).ready.keys().eq(["node2"]));
     }
@@ -143,9 +159,9 @@ mod tests {
         let now = Instant::now();
         let mut fleet = fleet(now);
         assert_eq!(fleet.expected(now).ready["node1"], now);
-        fleet.see(&Seen::Node { name: "node1".into(), is_ready: false }, now);
+        fleet.see(&Seen::Node { name: "node1".into(), is_ready: false, addresses: BTreeSet::new() }, now);
         fleet.expected(now + Duration::from_secs(5));
-        fleet.see(&Seen::Node { name: "node1".into(), is_ready: true }, now);
+        fleet.see(&Seen::Node { name: "node1".into(), is_ready: true, addresses: BTreeSet::new() }, now);
         let later = now + Duration::from_secs(90);
         assert_eq!(fleet.expected(later).ready["node1"], later);
         assert_eq!(fleet.expected(later + Duration::from_secs(1)).ready["node1"], later);

@@ -25,6 +25,7 @@ use tokio::sync::{mpsc, watch};
 use super::events::Events;
 use super::fleet::{Expected, Fleet};
 use super::history::History;
+use super::lease::Handover;
 use super::ledger::{Due, Ledger};
 use super::numbers::Numbers;
 use super::objects::Objects;
@@ -73,6 +74,8 @@ pub struct Outlets {
     pub worked: mpsc::Sender<Result<Worked, String>>,
     /// Statuses to the API server,
     pub writes: mpsc::UnboundedSender<(ObjectKey, Value)>,
+    /// addresses that rest to the Lease,
+    pub resting: watch::Sender<BTreeSet<IpAddr>>,
     /// ServiceAccounts,
     pub accounts: watch::Sender<Vec<ServiceAccount>>,
     /// and Events.
@@ -98,9 +101,10 @@ pub struct Worked {
 }
 
 impl Leader {
-    /// Begins; `first` is the number of the first Config that it publishes.
-    pub fn new(sources: &[Source], first: u64, connected: Connected, outlets: Outlets) -> Self {
-        Self {
+    /// Begins where the leader before left off: with the generation that is given.
+    pub fn new(sources: &[Source], before: &Handover, connected: Connected, outlets: Outlets) -> Self {
+        let until = Instant::now() + REST;
+        let mut leader = Self {
             objects: Objects::new(sources),
             fleet: Fleet::default(),
             expected: Expected::default(),
@@ -110,8 +114,8 @@ impl Leader {
             told_report: None,
             report_due: None,
             report_stale: true,
-            next: Generation(first),
-            resting: BTreeMap::new(),
+            next: Generation(before.generation),
+            resting: before.resting.iter().map(|address| (*address, until)).collect(),
             statuses: StatusWork {
                 untold: Untold::default(),
                 ledger: Some(Ledger::default()),
@@ -120,12 +124,17 @@ impl Leader {
             },
             outlets,
             numbers: Numbers::default(),
-        }
+        };
+        leader.rest();
+        leader
     }
 
     /// Takes in what was seen.
     pub fn see(&mut self, seen: Seen) {
-        self.report_stale |= self.fleet.see(&seen, Instant::now());
+        if self.fleet.see(&seen, Instant::now()) {
+            self.report_stale = true;
+            self.objects.set_node_addresses(self.fleet.node_addresses());
+        }
         let was_complete = self.objects.is_complete();
         self.objects.see(seen);
         if !was_complete && self.objects.is_complete() {
@@ -403,6 +412,8 @@ impl Leader {
     }
 
     fn rest(&mut self) {
-        Arc::make_mut(&mut self.objects.snapshot).resting = self.resting.keys().copied().collect();
+        let resting: BTreeSet<IpAddr> = self.resting.keys().copied().collect();
+        self.outlets.resting.send_replace(resting.clone());
+        Arc::make_mut(&mut self.objects.snapshot).resting = resting;
     }
 }

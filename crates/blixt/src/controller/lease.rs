@@ -2,7 +2,11 @@
 //!
 //! Another holder's Lease has run out when it did not change for its duration, as seen by a clock of ours that only goes
 //! forward: clocks that differ, or jump, make no second leader.
+//!
+//! The Lease carries what the next leader has to know ([`Handover`]).
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -16,6 +20,10 @@ use tokio::time::{Instant, sleep, timeout};
 const NAME: &str = "blixt-controller";
 /// Where the number of the last Config is kept, so that it grows from leader to leader.
 const GENERATION: &str = "blixt.dev/generation";
+/// Where the addresses that rest are kept.
+const RESTING: &str = "blixt.dev/resting-addresses";
+/// No more of them than this: annotations have room for 256 KiB.
+const MOST_RESTING: usize = 2048;
 /// Each leader begins a new thousand: what the last one did after its last renewal has smaller numbers.
 const THOUSAND: u64 = 1000;
 /// A Lease that was not renewed for this long is anybody's.
@@ -37,6 +45,15 @@ pub struct Candidate {
     seen: Option<(Lease, Instant)>,
 }
 
+/// What a leader leaves to the next one.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Handover {
+    /// The number of its newest Config; to a new leader, the first that it may use.
+    pub generation: u64,
+    /// Addresses that a Gateway had until lately.
+    pub resting: BTreeSet<IpAddr>,
+}
+
 /// What renewing came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Renewal {
@@ -54,12 +71,12 @@ impl Candidate {
         Self { api: Api::namespaced(client, namespace), identity, generation: 0, seen: None }
     }
 
-    /// Waits until it is ours. The first generation that this leader may use.
-    pub async fn acquire(&mut self) -> u64 {
+    /// Waits until it is ours.
+    pub async fn acquire(&mut self) -> Handover {
         let mut trouble = None;
         loop {
             match timeout(PATIENCE, self.try_acquire()).await {
-                Ok(Ok(Some(generation))) => return generation,
+                Ok(Ok(Some(handover))) => return handover,
                 Ok(Ok(None)) => trouble = None,
                 Ok(Err(error)) => note(&mut trouble, error.to_string()),
                 Err(_) => note(&mut trouble, "the API server does not answer".to_owned()),
@@ -68,9 +85,9 @@ impl Candidate {
         }
     }
 
-    /// Renews it, with the number of the newest Config.
-    pub async fn renew(&mut self, generation: u64) -> Renewal {
-        match timeout(PATIENCE, self.try_renew(generation)).await {
+    /// Renews it, with what the next leader has to know.
+    pub async fn renew(&mut self, handover: &Handover) -> Renewal {
+        match timeout(PATIENCE, self.try_renew(handover)).await {
             Ok(Ok(renewal)) => renewal,
             Ok(Err(error)) => {
                 tracing::debug!(%error, "cannot renew the Lease");
@@ -80,13 +97,8 @@ impl Candidate {
         }
     }
 
-    /// The number that it was renewed with last.
-    pub fn last_generation(&self) -> u64 {
-        self.generation
-    }
-
     /// Gives it back, so that nobody has to wait.
-    pub async fn release(&mut self, generation: u64) {
+    pub async fn release(&mut self, handover: &Handover) {
         // A renewal may have been under way.
         let Ok(Ok(Some(mut lease))) = timeout(PATIENCE, self.api.get_opt(NAME)).await else { return };
         if holder(&lease) != Some(&self.identity) {
@@ -96,14 +108,14 @@ impl Candidate {
         spec.holder_identity = None;
         spec.lease_duration_seconds = Some(1);
         spec.renew_time = Some(MicroTime(Timestamp::now()));
-        set_generation(&mut lease, generation);
+        handover.write(&mut lease);
         match timeout(PATIENCE, self.api.replace(NAME, &PostParams::default(), &lease)).await {
             Ok(Ok(_)) => tracing::info!("gave the Lease back"),
             _ => tracing::debug!("the Lease runs out by itself"),
         }
     }
 
-    async fn try_acquire(&mut self) -> Result<Option<u64>, Error> {
+    async fn try_acquire(&mut self) -> Result<Option<Handover>, Error> {
         let Some(lease) = self.api.get_opt(NAME).await? else {
             let lease = Lease {
                 metadata: ObjectMeta { name: Some(NAME.to_owned()), ..ObjectMeta::default() },
@@ -123,10 +135,10 @@ impl Candidate {
         self.take(lease).await
     }
 
-    async fn take(&mut self, mut lease: Lease) -> Result<Option<u64>, Error> {
+    async fn take(&mut self, mut lease: Lease) -> Result<Option<Handover>, Error> {
         let now = MicroTime(Timestamp::now());
         // Somebody may have deleted it.
-        let last = generation(&lease).max(self.generation);
+        let last = Handover::read(&lease);
         let transitions = lease.spec.as_ref().and_then(|spec| spec.lease_transitions).unwrap_or(0);
         lease.spec = Some(LeaseSpec {
             holder_identity: Some(self.identity.clone()),
@@ -136,8 +148,11 @@ impl Candidate {
             lease_transitions: Some(transitions.saturating_add(1)),
             ..LeaseSpec::default()
         });
-        let first = first_generation(last);
-        set_generation(&mut lease, first);
+        let first = Handover {
+            generation: first_generation(last.generation.max(self.generation)),
+            resting: last.resting,
+        };
+        first.write(&mut lease);
         let taken = if lease.metadata.resource_version.is_some() {
             self.api.replace(NAME, &PostParams::default(), &lease).await
         } else {
@@ -154,12 +169,12 @@ impl Candidate {
         }
     }
 
-    async fn try_renew(&mut self, generation: u64) -> Result<Renewal, Error> {
+    async fn try_renew(&mut self, handover: &Handover) -> Result<Renewal, Error> {
         let Some((mut lease, _)) = self.seen.clone() else { return Ok(Renewal::Lost) };
         if let Some(spec) = &mut lease.spec {
             spec.renew_time = Some(MicroTime(Timestamp::now()));
         }
-        set_generation(&mut lease, generation);
+        handover.write(&mut lease);
         match self.api.replace(NAME, &PostParams::default(), &lease).await {
             Ok(lease) => {
                 self.see(&lease);
@@ -175,7 +190,7 @@ impl Candidate {
     }
 
     fn see(&mut self, lease: &Lease) {
-        self.generation = self.generation.max(generation(lease));
+        self.generation = self.generation.max(Handover::read(lease).generation);
         let is_same = self
             .seen
             .as_ref()
@@ -203,13 +218,27 @@ fn duration(lease: &Lease) -> Duration {
     seconds.and_then(|seconds| u64::try_from(seconds).ok()).map_or(DURATION, Duration::from_secs)
 }
 
-fn generation(lease: &Lease) -> u64 {
-    let annotations = lease.metadata.annotations.as_ref();
-    annotations.and_then(|all| all.get(GENERATION)).and_then(|text| text.parse().ok()).unwrap_or(0)
-}
+impl Handover {
+    /// What cannot be read is as if it were not there.
+    fn read(lease: &Lease) -> Self {
+        let annotations = lease.metadata.annotations.as_ref();
+        let text = |name| annotations.and_then(|all| all.get(name)).map(String::as_str).unwrap_or_default();
+        Self {
+            generation: text(GENERATION).parse().unwrap_or(0),
+            resting: text(RESTING).split(',').filter_map(|address| address.parse().ok()).collect(),
+        }
+    }
 
-fn set_generation(lease: &mut Lease, generation: u64) {
-    lease.metadata.annotations.get_or_insert_default().insert(GENERATION.to_owned(), generation.to_string());
+    fn write(&self, lease: &mut Lease) {
+        let annotations = lease.metadata.annotations.get_or_insert_default();
+        annotations.insert(GENERATION.to_owned(), self.generation.to_string());
+        let resting: Vec<String> = self.resting.iter().take(MOST_RESTING).map(IpAddr::to_string).collect();
+        if resting.is_empty() {
+            annotations.remove(RESTING);
+        } else {
+            annotations.insert(RESTING.to_owned(), resting.join(","));
+        }
+    }
 }
 
 /// The first leader of all begins with 1.
@@ -225,5 +254,30 @@ mod tests {
     fn each_leader_begins_a_new_thousand() {
         let firsts: Vec<u64> = [0, 1, 7, 999, 1001, 2345].into_iter().map(first_generation).collect();
         assert_eq!(firsts, [1, 1001, 1001, 1001, 2001, 3001]);
+    }
+
+    #[test]
+    fn what_a_leader_leaves_is_what_the_next_one_finds() {
+        let mut lease = Lease::default();
+        assert_eq!(Handover::read(&lease), Handover::default());
+        let addresses = ["192.0.2.1", "2001:db8::1"].map(|address| address.parse().unwrap());
+        let left = Handover { generation: 1007, resting: addresses.into() };
+        left.write(&mut lease);
+        assert_eq!(Handover::read(&lease), left);
+        let rested = Handover { generation: 1008, ..Handover::default() };
+        rested.write(&mut lease);
+        assert_eq!(Handover::read(&lease), rested);
+        assert!(!lease.metadata.annotations.as_ref().unwrap().contains_key(RESTING));
+    }
+
+    #[test]
+    fn what_somebody_wrote_into_the_lease_is_no_more_than_nothing() {
+        let mut lease = Lease::default();
+        let annotations = [(GENERATION, "-7"), (RESTING, "192.0.2.1,,nobody,192.0.2.300")];
+        let owned = annotations.map(|(name, text)| (name.to_owned(), text.to_owned()));
+        lease.metadata.annotations = Some(owned.into());
+        let found = Handover::read(&lease);
+        assert_eq!(found.generation, 0);
+        assert!(found.resting.iter().map(IpAddr::to_string).eq(["192.0.2.1"]));
     }
 }

@@ -83,6 +83,14 @@ impl Objects {
         }
     }
 
+    /// Nodes have these addresses, of which no Gateway may get one.
+    pub fn set_node_addresses(&mut self, addresses: BTreeMap<IpAddr, String>) {
+        if self.snapshot.node_addresses != addresses {
+            Arc::make_mut(&mut self.snapshot).node_addresses = addresses;
+            self.touched = Touched::Everything;
+        }
+    }
+
     /// What changed since this was last asked.
     pub fn take_touched(&mut self) -> Touched {
         std::mem::take(&mut self.touched)

@@ -1,6 +1,9 @@
 //! The API server's objects, as they are and as they change. Levels: what was missed while a watch was cut is in the list
 //! that begins the next one.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use blixt_core::api::{Kind, Object, ObjectKey};
 use blixt_core::manifest::typed;
 use futures_util::StreamExt;
@@ -33,6 +36,8 @@ pub enum Seen {
         name: String,
         /// Its condition `Ready`.
         is_ready: bool,
+        /// Its addresses, inside and outside of the cluster.
+        addresses: BTreeSet<IpAddr>,
     },
     /// A node is gone.
     NodeGone(String),
@@ -200,10 +205,14 @@ fn key(kind: Kind, object: &DynamicObject) -> ObjectKey {
 
 fn node_seen(node: Node) -> Option<Seen> {
     let name = node.name_any();
-    let conditions = node.status.and_then(|status| status.conditions).unwrap_or_default();
+    let status = node.status.unwrap_or_default();
+    let conditions = status.conditions.unwrap_or_default();
     let is_ready =
         conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
-    Some(Seen::Node { name, is_ready })
+    // Beside addresses there are names.
+    let addresses = status.addresses.unwrap_or_default();
+    let addresses = addresses.iter().filter_map(|address| address.address.parse().ok()).collect();
+    Some(Seen::Node { name, is_ready, addresses })
 }
 
 fn agent_seen(pod: Pod) -> Option<Seen> {

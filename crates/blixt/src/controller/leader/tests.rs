@@ -1,5 +1,7 @@
 //! A leader whose objects are told by hand and whose writes are looked at.
 
+use std::net::Ipv4Addr;
+
 use blixt_core::api::{Kind, Object};
 use blixt_core::manifest::typed;
 use serde_json::json;
@@ -8,11 +10,15 @@ use super::super::watch::SeenObject;
 use super::*;
 use crate::sync::report::NodeReport;
 
+/// What rested already when it began.
+const RESTING: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 9));
+
 /// A leader and all that it says.
 struct Stage {
     leader: Leader,
     connected: Connected,
     published: watch::Receiver<Published>,
+    resting: watch::Receiver<BTreeSet<IpAddr>>,
     worked: mpsc::Receiver<Result<Worked, String>>,
     writes: mpsc::UnboundedReceiver<(ObjectKey, Value)>,
     events: mpsc::Receiver<(Object, crate::status::book::Transition)>,
@@ -29,10 +35,13 @@ impl Stage {
         let (work, worked) = mpsc::channel(1);
         let (write, writes) = mpsc::unbounded_channel();
         let (accounts, _) = watch::channel(Vec::new());
+        let (rest, resting) = watch::channel(BTreeSet::new());
         let (events, kept) = Events::kept();
-        let outlets = Outlets { published: publish, worked: work, writes: write, accounts, events };
-        let leader = Leader::new(&sources, 1001, connected.clone(), outlets);
-        Self { leader, connected, published, worked, writes, events: kept }
+        let outlets =
+            Outlets { published: publish, worked: work, writes: write, resting: rest, accounts, events };
+        let before = Handover { generation: 1001, resting: BTreeSet::from([RESTING]) };
+        let leader = Leader::new(&sources, &before, connected.clone(), outlets);
+        Self { leader, connected, published, resting, worked, writes, events: kept }
     }
 
     fn see(&mut self, kind: Kind, object: Value, status: Option<String>) {
@@ -77,7 +86,7 @@ impl Stage {
     }
 
     fn see_node(&mut self, name: &str) {
-        self.leader.see(Seen::Node { name: name.to_owned(), is_ready: true });
+        self.leader.see(Seen::Node { name: name.to_owned(), is_ready: true, addresses: BTreeSet::new() });
         self.leader.see(Seen::Agent { pod: format!("agent-{name}"), node: name.to_owned() });
     }
 
@@ -205,8 +214,26 @@ async fn a_gateway_that_goes_takes_its_frontends_along_and_its_address_rests() {
     stage.settle().await;
     assert!(stage.published.borrow().config.frontends.is_empty());
     assert_eq!(stage.published.borrow().generation, Generation(1002));
-    let resting: Vec<_> = stage.leader.objects.snapshot.resting.iter().map(ToString::to_string).collect();
-    assert_eq!(resting, ["192.0.2.1"]);
+    let resting = &stage.leader.objects.snapshot.resting;
+    assert!(resting.iter().map(ToString::to_string).eq(["192.0.2.1", "192.0.2.9"]));
+    // The next leader is told.
+    assert_eq!(*stage.resting.borrow(), *resting);
+}
+
+#[tokio::test]
+async fn an_address_of_a_node_is_no_gateways() {
+    let mut stage = Stage::new();
+    stage.see_class(None);
+    stage.see_gateway(1, &[80]);
+    stage.complete();
+    stage.settle().await;
+    assert_eq!(stage.published.borrow().config.frontends.len(), 1);
+    let addresses = BTreeSet::from(["192.0.2.1".parse().unwrap()]);
+    stage.leader.see(Seen::Node { name: "node1".into(), is_ready: true, addresses });
+    let written = stage.settle().await;
+    assert!(stage.published.borrow().config.frontends.is_empty());
+    let gateway = &written.iter().find(|(kind, _)| kind == "Gateway").unwrap().1;
+    assert!(gateway["status"].to_string().contains("192.0.2.1 is an address of node node1"), "{gateway}");
 }
 
 #[tokio::test]
