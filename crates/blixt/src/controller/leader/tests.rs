@@ -1,7 +1,5 @@
 //! A leader whose objects are told by hand and whose writes are looked at.
 
-use std::net::Ipv4Addr;
-
 use blixt_core::api::{Kind, Object};
 use blixt_core::manifest::typed;
 use serde_json::json;
@@ -9,9 +7,6 @@ use serde_json::json;
 use super::super::watch::SeenObject;
 use super::*;
 use crate::sync::report::NodeReport;
-
-/// What rested already when it began.
-const RESTING: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 9));
 
 /// A leader and all that it says.
 struct Stage {
@@ -29,6 +24,11 @@ const KINDS: [Kind; 6] =
 
 impl Stage {
     fn new() -> Self {
+        Self::after(&Handover { generation: 1001, resting: BTreeSet::new() })
+    }
+
+    /// What the leader before left.
+    fn after(before: &Handover) -> Self {
         let sources = super::super::watch::sources(&KINDS);
         let connected = Connected::default();
         let (publish, published) = watch::channel(Published::default());
@@ -39,8 +39,7 @@ impl Stage {
         let (events, kept) = Events::kept();
         let outlets =
             Outlets { published: publish, worked: work, writes: write, resting: rest, accounts, events };
-        let before = Handover { generation: 1001, resting: BTreeSet::from([RESTING]) };
-        let leader = Leader::new(&sources, &before, connected.clone(), outlets);
+        let leader = Leader::new(&sources, before, connected.clone(), outlets);
         Self { leader, connected, published, resting, worked, writes, events: kept }
     }
 
@@ -204,7 +203,8 @@ async fn a_status_that_somebody_overwrote_is_written_again_and_ones_own_is_not()
 
 #[tokio::test]
 async fn a_gateway_that_goes_takes_its_frontends_along_and_its_address_rests() {
-    let mut stage = Stage::new();
+    let resting = BTreeSet::from(["192.0.2.9".parse().unwrap()]);
+    let mut stage = Stage::after(&Handover { generation: 1001, resting });
     stage.see_class(None);
     stage.see_gateway(1, &[80, 81]);
     stage.complete();
