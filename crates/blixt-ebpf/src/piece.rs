@@ -98,7 +98,9 @@ pub fn sum(len: usize, load: impl FnOnce(*mut c_void, u32) -> i64) -> Result<Del
         return Err(DropReason::BadLength);
     }
     let scratch = SCRATCH.get_ptr_mut(0).ok_or(DropReason::Internal)?.cast::<u8>();
-    // The verifier must see both bounds of a length; the mask is one that the compiler cannot drop.
+    // The verifier must see both bounds of a length. The compiler drops a mask that follows from what it knows of the number, which
+    // Linux 6.1 has forgotten by then: it keeps no bounds of what lies on the stack in 32 bits.
+    let len = black_box(len);
     let len = ((len - 1) & (MAX_SUM - 1)) + 1;
     let padded = ((len - 1) & (MAX_SUM - 4)) + 4;
     // SAFETY: `scratch` is this CPU's own and as large as the largest sum; `padded` is at most that.
