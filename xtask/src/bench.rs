@@ -1,6 +1,7 @@
 //! Builds what is shipped, the floor programs and the benchmark, and runs it.
 
-use std::process::ExitCode;
+use std::path::Path;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 
@@ -29,12 +30,23 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let floor = workspace::root().join("target/bpf/floor.o");
     eprintln!("==> build the floor programs");
     build_object(&compiler, "blixt-floor", &floor)?;
+    let mut command = program("bench", &blixt)?;
+    command.arg("--floor").arg(&floor);
+    command.arg("--docs").arg(workspace::root().join("docs/performance")).args(&args.bench);
+    finish(command)
+}
+
+/// The benchmark's program, to measure a `blixt` that was built as it is shipped.
+pub fn program(command: &str, blixt: &Path) -> Result<Command> {
     // Together with `blixt`, so that both use libraries with the same features, which are built once.
     succeed(cargo().args(["build", "--release", "--package", "blixt", "--package", "blixt-bench"]))?;
+    let mut program = as_root(blixt.with_file_name("blixt-bench"));
+    program.arg(command).arg("--blixt").arg(blixt);
+    Ok(program)
+}
 
-    let mut command = as_root(blixt.with_file_name("blixt-bench"));
-    command.arg("--blixt").arg(&blixt).arg("--floor").arg(&floor);
-    command.arg("--docs").arg(workspace::root().join("docs/performance")).args(&args.bench);
+/// Runs it: the exit code is its own.
+pub fn finish(mut command: Command) -> Result<ExitCode> {
     let status = command.status().with_context(|| format!("{}: cannot be started", describe(&command)))?;
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
 }

@@ -15,6 +15,7 @@ mod outcome;
 mod process;
 mod proof;
 mod setup;
+mod soak;
 mod status;
 mod test;
 mod workspace;
@@ -53,6 +54,8 @@ enum Command {
     Test(test::Args),
     /// Measure speed and memory against their bars, and write `docs/performance/`.
     Bench(bench::Args),
+    /// Change everything under load for a long time, and look at what must hold.
+    Soak(soak::Args),
 }
 
 fn main() -> ExitCode {
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         Command::Conformance(args) => conformance::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Soak(args) => soak::run(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -14,6 +14,7 @@ mod packet;
 mod pin;
 mod plot;
 mod report;
+mod soak;
 mod stage;
 mod start;
 
@@ -26,9 +27,18 @@ use clap::Parser;
 use crate::facts::Facts;
 use crate::line::{Line, Subject};
 
-/// Measures Blixt against its bars.
+/// What is run.
 #[derive(Parser, Debug)]
-#[command(name = "cargo xtask bench")]
+#[command(name = "cargo xtask")]
+enum Command {
+    /// Measures Blixt against its bars.
+    Bench(Args),
+    /// Changes everything under load for a long time, and looks at what must hold.
+    Soak(soak::Args),
+}
+
+/// What a measurement takes.
+#[derive(clap::Args, Debug)]
 struct Args {
     /// Rounds; each line is the median of them.
     #[arg(long, default_value_t = 5)]
@@ -48,9 +58,13 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(lines) if lines.iter().all(Line::is_held) => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::FAILURE,
+    let held = match Command::parse() {
+        Command::Bench(args) => run(&args).map(|lines| lines.iter().all(Line::is_held)),
+        Command::Soak(args) => soak::run(&args),
+    };
+    match held {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE

@@ -20,6 +20,8 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 const METRICS: &str = "127.0.0.1:9641";
 /// SIGINT: the end that leaves no trace.
 const INTERRUPT: i32 = 2;
+/// SIGHUP: read every file again.
+const HANGUP: i32 = 1;
 
 /// A lab, manifests, and a `blixt run` that may be running. Dropped, it leaves nothing.
 #[derive(Debug)]
@@ -72,6 +74,31 @@ impl Stage {
             thread::sleep(Duration::from_millis(10));
         }
         Ok(())
+    }
+
+    /// Kills `blixt run`, which leaves forwarding in place.
+    pub fn kill(&mut self) -> Result<()> {
+        let mut process = self.process.take().context("blixt run was not started")?;
+        Ok(process.kill()?)
+    }
+
+    /// Lets `blixt run` read every file again.
+    pub fn reread(&mut self) -> Result<()> {
+        let process = self.process.as_mut().context("blixt run was not started")?;
+        Ok(process.signal(HANGUP)?)
+    }
+
+    /// A metric without labels.
+    pub fn metric(&self, name: &str) -> Result<f64> {
+        let text = self.ask("/metrics")?;
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(value.with_context(|| format!("/metrics: no {name}"))?.parse()?)
+    }
+
+    /// How many files, sockets and maps `blixt run` has open.
+    pub fn descriptors(&self) -> Result<usize> {
+        let process = self.process.as_ref().context("blixt run was not started")?;
+        Ok(fs::read_dir(format!("/proc/{}/fd", process.id()))?.count())
     }
 
     /// Ends `blixt run`, which takes every trace of it away.
@@ -130,16 +157,17 @@ impl Stage {
     }
 
     fn is_ready(&self) -> bool {
-        self.ask_ready().is_ok_and(|answer| answer.contains(" 200 "))
+        self.ask("/readyz")
+            .is_ok_and(|answer| answer.lines().next().is_some_and(|line| line.contains(" 200 ")))
     }
 
-    fn ask_ready(&self) -> std::io::Result<String> {
+    fn ask(&self, path: &str) -> std::io::Result<String> {
         let mut stream = self.lab.balancer.run(|| TcpStream::connect(METRICS))?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        write!(stream, "GET /readyz HTTP/1.1\r\nHost: {METRICS}\r\nConnection: close\r\n\r\n")?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {METRICS}\r\nConnection: close\r\n\r\n")?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
-        Ok(answer.lines().next().unwrap_or_default().to_owned())
+        Ok(answer)
     }
 
     fn manifests(&self) -> PathBuf {
