@@ -5,6 +5,7 @@
 //!                             (cache)                  (/var/lib/blixt-cluster)
 //! ```
 
+mod bench;
 mod control_plane;
 mod down;
 mod node;
@@ -66,6 +67,8 @@ enum Verb {
     },
     /// Build the image of `blixt` anew and put it onto every node.
     Load(Load),
+    /// Measure speed and memory of Blixt in a cluster of its own against their bars.
+    Bench(bench::Args),
     /// Kill a program of the cluster, as a fault: `apiserver`, `kubelet-node1`, ...
     Kill {
         /// Its name.
@@ -110,6 +113,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     match &args.command {
         Verb::Up(args) => up(args).map(|()| ExitCode::SUCCESS),
         Verb::Build { no_image, load } => supplies(load, !no_image).map(|_| ExitCode::SUCCESS),
+        Verb::Bench(args) => bench::run(args),
         _ if !is_root() => again_as_root(),
         Verb::Down => take_down().map(|()| ExitCode::SUCCESS),
         Verb::Kubectl { args } => nodes().and_then(|_| hand_over(&mut kubectl().args(args))),
@@ -251,6 +255,11 @@ fn again_as_root() -> Result<ExitCode> {
 /// The kubeconfig of the cluster's administrator.
 pub fn admin() -> PathBuf {
     place::kubeconfig("admin")
+}
+
+/// Where the API server notes what Blixt writes.
+pub fn audit_log() -> PathBuf {
+    place::state(control_plane::AUDIT_LOG)
 }
 
 /// What the cluster's own programs print.

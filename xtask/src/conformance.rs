@@ -68,7 +68,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         }
         return hand_over(again.args(std::env::args_os().skip(2)));
     }
-    let result = up(args, &supplies).and_then(|()| runs(args, &supplies));
+    let result = bring_up_with_blixt(args.proxy, &supplies).and_then(|()| runs(args, &supplies));
     if !args.keep {
         eprintln!("==> take the cluster down");
         cluster::take_down()?;
@@ -78,12 +78,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     Ok(if verdict.complaints.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn up(args: &Args, supplies: &Supplies) -> Result<()> {
+/// A cluster with Blixt in it, as a user installs it: the one that is up, or a new one.
+pub fn bring_up_with_blixt(proxy: Proxy, supplies: &Supplies) -> Result<()> {
     if cluster::is_up() {
         eprintln!("==> use the cluster that is up");
         cluster::load_image(supplies.blixt.as_deref().context("there is a static blixt")?)?;
     } else {
-        cluster::bring_up(2, args.proxy, supplies)?;
+        cluster::bring_up(2, proxy, supplies)?;
     }
     eprintln!("==> install Blixt");
     blixt::install().inspect_err(|_| blixt::show_logs(None))

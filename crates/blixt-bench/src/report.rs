@@ -1,30 +1,14 @@
-//! The result as text: a table for the terminal, a page for `docs/performance/`.
+//! The result as a page for `docs/performance/`.
 
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use blixt_bars::{Facts, Line, parts_of};
+pub use blixt_bars::{number, parts, table};
 
-use crate::facts::Facts;
-use crate::line::{Line, Part, median};
 use crate::plot;
-
-/// The table: bar, measured, held.
-pub fn table(lines: &[Line]) -> String {
-    let mut text = String::from("| | Bar | Measured (median) | Rounds | Held |\n|---|---|---|---|---|\n");
-    for line in lines {
-        let held = if line.is_held() { "yes" } else { "**no**" };
-        let rounds = numbers(&line.rounds);
-        let Line { what, unit, bar, .. } = line;
-        let _ = writeln!(
-            text,
-            "| {what} | {bar} {unit} | {} {unit} | {rounds} | {held} |",
-            number(line.median())
-        );
-    }
-    text
-}
 
 /// Writes the page and its pictures.
 pub fn write(docs: &Path, lines: &[Line], facts: &Facts) -> Result<()> {
@@ -60,38 +44,12 @@ fn page(lines: &[Line], facts: &Facts) -> String {
     text
 }
 
-/// What each line was made of.
-pub fn parts(lines: &[Line]) -> String {
-    lines.iter().map(|line| format!("{}\n{}\n", line.what, parts_of(line))).collect()
-}
-
-fn parts_of(line: &Line) -> String {
-    let mut text = String::from("| | Median | Rounds |\n|---|---|---|\n");
-    for Part { name, unit, rounds } in &line.parts {
-        let _ = writeln!(text, "| {name} | {} {unit} | {} |", number(median(rounds)), numbers(rounds));
-    }
-    text
-}
-
-fn numbers(numbers: &[f64]) -> String {
-    numbers.iter().map(|one| number(*one)).collect::<Vec<_>>().join(", ")
-}
-
-/// Three digits that count.
-pub fn number(number: f64) -> String {
-    match number.abs() {
-        size if size >= 100.0 => format!("{number:.0}"),
-        size if size >= 10.0 => format!("{number:.1}"),
-        _ => format!("{number:.2}"),
-    }
-}
-
 const INTRODUCTION: &str = "\
 # Performance
 
 Written by `cargo xtask bench`, which measures Blixt against its bars and ends with 1 if a median misses one.
 The bars are ratios of one run wherever there is something to compare with: figures of two machines are not comparable, and
-those of a busy machine not even with themselves.
+those of a busy machine not even with themselves. In Kubernetes: [a cluster](cluster.md).
 ";
 
 const METHOD: &str = "\

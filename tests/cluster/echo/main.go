@@ -1,12 +1,14 @@
 // Echo answers over TCP and UDP with who it is and whom it sees, and says back what it hears.
 //
 // A TCP connection gets the line `POD NODE CLIENT` at once, and then every line back. A datagram is answered by that line and itself.
+// Another port swallows what it is sent, and says at the end how many bytes that were.
 // Told to end, it goes on as long as somebody may still come or is still there: as a server that drains does.
 package main
 
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"log"
 	"net"
 	"os"
@@ -18,6 +20,7 @@ import (
 
 const (
 	address = ":7000"
+	sink    = ":7001"
 	// How long clients may still come that have not heard that it ends.
 	grace = 10 * time.Second
 	// How long those that are there may stay.
@@ -34,11 +37,16 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
+	sinkListener, err := net.Listen("tcp", sink)
+	if err != nil {
+		log.Fatal(err)
+	}
 	socket, err := net.ListenPacket("udp", address)
 	if err != nil {
 		log.Fatal(err)
 	}
-	go accept(listener)
+	go accept(listener, serve)
+	go accept(sinkListener, swallow)
 	go answer(socket)
 
 	signals := make(chan os.Signal, 1)
@@ -51,24 +59,40 @@ func main() {
 	}
 }
 
-func accept(listener net.Listener) {
+func accept(listener net.Listener, serve func(net.Conn)) {
 	for {
 		connection, err := listener.Accept()
 		if err != nil {
 			log.Fatal(err)
 		}
 		open.Add(1)
-		go serve(connection)
+		go func() {
+			defer open.Add(-1)
+			defer connection.Close()
+			serve(connection)
+		}()
 	}
 }
 
 func serve(connection net.Conn) {
-	defer open.Add(-1)
-	defer connection.Close()
 	fmt.Fprintln(connection, greeting(connection.RemoteAddr()))
 	lines := bufio.NewScanner(connection)
 	for lines.Scan() {
 		if _, err := fmt.Fprintln(connection, lines.Text()); err != nil {
+			return
+		}
+	}
+}
+
+func swallow(connection net.Conn) {
+	bytes, total := make([]byte, 256<<10), 0
+	for {
+		read, err := connection.Read(bytes)
+		total += read
+		if err == io.EOF {
+			fmt.Fprintln(connection, total)
+		}
+		if err != nil {
 			return
 		}
 	}

@@ -15,6 +15,12 @@ use super::topology::{Node, SERVICES};
 pub const NODE: Node = Node(1);
 /// The API server's port.
 const PORT: u16 = 6443;
+/// Where the API server notes what Blixt writes.
+pub const AUDIT_LOG: &str = "audit.log";
+/// What of it is to be noted: every request that writes, but not what was written.
+const AUDIT_POLICY: &str = "audit.yaml";
+/// A log that grows past so many MiB would be begun anew: of 10 000 routes all statuses are not 50.
+const AUDIT_SIZE: u32 = 1024;
 
 /// A user of the API server.
 struct User {
@@ -52,6 +58,22 @@ pub fn write_users(nodes: u8) -> Result<()> {
         write_private(&place::kubeconfig(&user.file), &kubeconfig(&token))?;
     }
     write_private(&place::state("tokens.csv"), &tokens)
+}
+
+/// Writes what the API server is to note.
+pub fn write_audit_policy() -> Result<()> {
+    write_private(
+        &place::state(AUDIT_POLICY),
+        "apiVersion: audit.k8s.io/v1\n\
+         kind: Policy\n\
+         omitStages: [RequestReceived]\n\
+         omitManagedFields: true\n\
+         rules:\n\
+         - level: Metadata\n\
+         \x20 userGroups: [\"system:serviceaccounts:blixt-system\"]\n\
+         \x20 verbs: [create, update, patch, delete, deletecollection]\n\
+         - level: None\n",
+    )
 }
 
 fn kubeconfig(token: &str) -> String {
@@ -115,6 +137,9 @@ pub fn api_server(kube: &Path) -> Program {
         "--authorization-mode=Node,RBAC".to_owned(),
         "--allow-privileged=true".to_owned(),
         "--kubelet-preferred-address-types=InternalIP".to_owned(),
+        format!("--audit-policy-file={}", place::state(AUDIT_POLICY).display()),
+        format!("--audit-log-path={}", place::state(AUDIT_LOG).display()),
+        format!("--audit-log-maxsize={AUDIT_SIZE}"),
     ];
     program(kube, "apiserver", "kube-apiserver", flags.to_vec())
 }

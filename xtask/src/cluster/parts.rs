@@ -5,6 +5,7 @@
 //! tests/cluster/conformance  the official suite                   ─► suite, echo-basic.tar, crds/
 //! tests/cluster/l4           our own tests, in the suite's form   ─► l4
 //! tests/cluster/coredns, pause, echo                              ─► coredns.tar, pause.tar, echo.tar
+//! tests/cluster/bench        what measures, only where it is asked for ─► bench
 //! ```
 //!
 //! Each part lies in a directory of the user's cache that is named by a hash of its sources, outside the checkout: a fresh clone of
@@ -84,6 +85,12 @@ pub fn build() -> Result<Parts> {
         ],
         crds: suite.join("crds"),
     })
+}
+
+/// The program that measures.
+pub fn bench() -> Result<PathBuf> {
+    let bench = Go::find()?.part("bench", &[], |go, dir| go.build(&[], ".", &dir.join("bench")))?;
+    Ok(bench.join("bench"))
 }
 
 /// The suite, the server that its manifests name, and the CRDs of its version.

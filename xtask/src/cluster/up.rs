@@ -34,6 +34,7 @@ pub fn up(wish: &Wish, parts: &Parts) -> Result<()> {
     clock.say("network");
 
     control_plane::write_users(wish.nodes)?;
+    control_plane::write_audit_policy()?;
     let kube = place::state("kube");
     control_plane::etcd(&kube).start()?;
     control_plane::api_server(&kube).start()?;
