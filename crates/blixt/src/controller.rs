@@ -33,11 +33,11 @@ use anyhow::Context;
 use kube::Client;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch as channel};
-use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until, timeout_at};
+use tokio::time::{self, MissedTickBehavior, interval, sleep, sleep_until, timeout_at};
 
 use self::events::Events;
 use self::leader::{Leader, Outlets};
-use self::lease::{Candidate, GIVE_UP, Handover, RENEW, Renewal};
+use self::lease::{Candidate, Handover, RENEW, Renewal, Term};
 use self::numbers::Numbers;
 use self::publication::Publication;
 use self::settings::Settings;
@@ -107,9 +107,11 @@ async fn control(settings: Arc<Settings>) -> anyhow::Result<Exit> {
             resting: rest.borrow().clone(),
         };
         let end = tokio::select! {
-            end = lead(&settings, &client, &before, published, resting, &ready, &mut asked) => end?,
-            end = hold(&mut candidate, left) => end,
+            // Whoever was stopped for a while first looks whether it still leads.
+            biased;
             () = ended(&mut signals) => End::Asked,
+            end = hold(&mut candidate, left) => end,
+            end = lead(&settings, &client, &before, published, resting, &ready, &mut asked) => end?,
         };
         match end {
             End::Asked => {
@@ -136,15 +138,14 @@ async fn ended(signals: &mut Signals) {
 
 /// Renews the Lease until it is lost.
 async fn hold(candidate: &mut Candidate, left: impl Fn() -> Handover) -> End {
-    let mut renewed = Instant::now();
+    let mut term = Term::of(time::Instant::now());
     loop {
         sleep(RENEW).await;
-        // What counts is when it was asked for: others count from a moment after that.
-        let asked = Instant::now();
-        match timeout_at((renewed + GIVE_UP).into(), candidate.renew(&left())).await {
-            Ok(Renewal::Done) => renewed = asked,
-            Ok(Renewal::Unknown) => {}
-            Ok(Renewal::Lost) | Err(_) => return End::Lost,
+        let asked = time::Instant::now();
+        let renewed = timeout_at(term.end(), candidate.renew(&left())).await;
+        match term.after(renewed.unwrap_or(Renewal::Lost), asked, time::Instant::now()) {
+            Some(next) => term = next,
+            None => return End::Lost,
         }
     }
 }

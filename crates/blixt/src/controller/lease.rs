@@ -29,7 +29,7 @@ const THOUSAND: u64 = 1000;
 /// A Lease that was not renewed for this long is anybody's.
 const DURATION: Duration = Duration::from_secs(15);
 /// A leader that could not renew it for this long gives up: well before anybody else may begin.
-pub const GIVE_UP: Duration = Duration::from_secs(10);
+const GIVE_UP: Duration = Duration::from_secs(10);
 /// It is renewed, and looked at, this often.
 pub const RENEW: Duration = Duration::from_secs(2);
 /// An API server that takes longer is not waited for.
@@ -63,6 +63,35 @@ pub enum Renewal {
     Lost,
     /// It could not be found out.
     Unknown,
+}
+
+/// For how long a leader may lead. Others count from a moment after it asked for the renewal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Term {
+    asked: Instant,
+}
+
+impl Term {
+    /// That of a renewal that was asked for then.
+    pub fn of(asked: Instant) -> Self {
+        Self { asked }
+    }
+
+    /// When it is over.
+    pub fn end(self) -> Instant {
+        self.asked + GIVE_UP
+    }
+
+    /// What it is after a renewal that was asked for then; `None`: it is over. A process that was stopped meanwhile hears of a
+    /// renewal that has run out since.
+    pub fn after(self, renewal: Renewal, asked: Instant, now: Instant) -> Option<Self> {
+        let next = match renewal {
+            Renewal::Done => Self { asked },
+            Renewal::Unknown => self,
+            Renewal::Lost => return None,
+        };
+        (now < next.end()).then_some(next)
+    }
 }
 
 impl Candidate {
@@ -279,5 +308,18 @@ mod tests {
         let found = Handover::read(&lease);
         assert_eq!(found.generation, 0);
         assert!(found.resting.iter().map(IpAddr::to_string).eq(["192.0.2.1"]));
+    }
+
+    #[test]
+    fn a_renewal_that_is_heard_of_after_it_has_run_out_is_none() {
+        let began = Instant::now();
+        let at = |seconds| began + Duration::from_secs(seconds);
+        let term = Term::of(began);
+        assert_eq!(term.after(Renewal::Done, at(2), at(3)), Some(Term::of(at(2))));
+        assert_eq!(term.after(Renewal::Unknown, at(2), at(9)), Some(term));
+        assert_eq!(term.after(Renewal::Unknown, at(8), at(10)), None);
+        assert_eq!(term.after(Renewal::Lost, at(2), at(3)), None);
+        // Stopped between asking and hearing: somebody else leads since.
+        assert_eq!(term.after(Renewal::Done, at(2), at(60)), None);
     }
 }

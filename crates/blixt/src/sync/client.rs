@@ -16,8 +16,10 @@ use super::proto::sync_client::SyncClient;
 use super::report::NodeReport;
 use super::{LONGEST_MESSAGE, SERVER_NAME};
 
-/// How long a connection may take to be made.
+/// How long a connection may take to be made,
 const CONNECT: Duration = Duration::from_secs(2);
+/// and how long the two may take to know each other. A controller that is stopped lets its kernel accept connections.
+const HANDSHAKE: Duration = Duration::from_secs(5);
 /// A controller that is silent for this long is asked whether it is there.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 
@@ -84,8 +86,10 @@ async fn connected(
 ) -> Result<std::convert::Infallible, Ended> {
     let Door { url, authority, token } = door;
     let bearer: MetadataValue<Ascii> = format!("Bearer {token}").parse().map_err(|_| Ended::Token)?;
-    let tls =
-        ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority)).domain_name(SERVER_NAME);
+    let tls = ClientTlsConfig::new()
+        .ca_certificate(Certificate::from_pem(authority))
+        .domain_name(SERVER_NAME)
+        .timeout(HANDSHAKE);
     let connect = |source| Ended::Connect { url: url.clone(), source };
     let channel = Endpoint::from_shared(url.clone())
         .and_then(|endpoint| endpoint.tls_config(tls))

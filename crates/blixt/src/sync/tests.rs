@@ -122,6 +122,17 @@ async fn peers_without_a_good_token_or_a_trusted_authority_are_refused() {
 }
 
 #[tokio::test]
+async fn a_controller_that_accepts_and_says_nothing_is_given_up() {
+    let stopped = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", stopped.local_addr().unwrap());
+    let door = Door { url, ..controller().await.door };
+    let (configs, _received) = mpsc::channel(1);
+    let (_reports, reported) = watch::channel(None);
+    let ended = timeout(PATIENCE, client::follow(door, configs, reported)).await.expect("it is given up");
+    assert!(matches!(ended, Ended::Connect { .. }), "{ended}");
+}
+
+#[tokio::test]
 async fn one_authority_may_stand_beside_another_while_certificates_are_replaced() {
     let controller = controller().await;
     let config = controller.publish(1..2, 1);
