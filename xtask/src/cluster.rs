@@ -78,6 +78,9 @@ enum Verb {
     Start {
         /// Its name.
         program: String,
+        /// Flags beside those that it had, after `--`; of equal ones the last counts.
+        #[arg(last = true)]
+        flags: Vec<String>,
     },
 }
 
@@ -119,8 +122,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         Verb::Kubectl { args } => nodes().and_then(|_| hand_over(&mut kubectl().args(args))),
         Verb::In { place, args } => hand_over(place_of(place)?.command(&args[0]).args(&args[1..])),
         Verb::Load(args) => load(args).map(|()| ExitCode::SUCCESS),
-        Verb::Kill { program } => program::signal(program, "KILL").map(|()| ExitCode::SUCCESS),
-        Verb::Start { program } => start(program).map(|()| ExitCode::SUCCESS),
+        Verb::Kill { program } => program::kill(program).map(|()| ExitCode::SUCCESS),
+        Verb::Start { program, flags } => start(program, flags).map(|()| ExitCode::SUCCESS),
     }
 }
 
@@ -211,11 +214,13 @@ fn load(args: &Load) -> Result<()> {
     }
 }
 
-fn start(name: &str) -> Result<()> {
+fn start(name: &str, flags: &[String]) -> Result<()> {
     if program::is_running(name) {
         bail!("{name}: runs already: `cargo xtask cluster kill {name}` ends it");
     }
-    program::Program::kept(name)?.start()
+    let mut program = program::Program::kept(name)?;
+    program.words.extend_from_slice(flags);
+    program.start()
 }
 
 fn place_of(name: &str) -> Result<Place> {

@@ -179,13 +179,12 @@ func addresses(t *testing.T, suite *confsuite.ConformanceTestSuite, name string)
 // routesAreInForce says what is not yet known of routes of a Gateway: once a condition says whether a route serves, every node does
 // what it says.
 func routesAreInForce(suite *confsuite.ConformanceTestSuite, gateway string) error {
-	for _, kind := range []string{"TCPRouteList", "UDPRouteList"} {
-		list := &unstructured.UnstructuredList{}
-		list.SetGroupVersionKind(gatewayv1.SchemeGroupVersion.WithKind(kind))
-		if err := suite.Client.List(context.Background(), list, client.InNamespace(namespace)); err != nil {
+	for _, kind := range []string{"TCPRoute", "UDPRoute"} {
+		routes := list(kind)
+		if err := suite.Client.List(context.Background(), routes, client.InNamespace(namespace)); err != nil {
 			return err
 		}
-		for _, route := range list.Items {
+		for _, route := range routes.Items {
 			parents, _, _ := unstructured.NestedSlice(route.Object, "spec", "parentRefs")
 			if len(parents) == 0 || parents[0].(map[string]any)["name"] != gateway {
 				continue

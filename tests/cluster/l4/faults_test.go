@@ -2,42 +2,37 @@ package l4
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"os"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
-	appsv1 "k8s.io/api/apps/v1"
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 	confsuite "sigs.k8s.io/gateway-api/conformance/utils/suite"
 )
 
 const (
-	// How Blixt is installed.
-	system     = "blixt-system"
-	controller = "blixt-controller"
-	agent      = "blixt-agent"
-	// The program that made the cluster, which can break it.
-	harness = "BLIXT_XTASK"
-	// How long something is away.
+	// How long Blixt goes on without its controller, and without the API server.
 	away = time.Minute
-	// How long programs and pods may take to be back.
-	back = 3 * time.Minute
+	// How long it goes on without anything else.
+	shortly = 15 * time.Second
 )
 
 var faults = confsuite.ConformanceTest{
 	ShortName:   "NoConnectionFailsMeanwhile",
-	Description: "While parts of Blixt and of the cluster restart, are rolled or are away, and while backends come and go, no connection fails",
+	Description: "While parts of Blixt and of the cluster restart, are rolled or are away, and while backends and nodes come and go, no connection fails and no condition turns; what was changed meanwhile arrives",
 	Manifests:   []string{"manifests/faults.yaml"},
 	Test: func(t *testing.T, suite *confsuite.ConformanceTestSuite) {
-		addresses := addresses(t, suite, "faults")
 		c := cluster{suite}
 		c.isScaled(t, "scaled", 1)
+		turning := &turning{cluster: c}
+		turning.turn(t)
+		turning.addresses = addresses(t, suite, "turning")
+		addresses := addresses(t, suite, "faults")
 		for _, address := range addresses {
 			eventually(t, settle, "no share is refused", func() error {
 				for range few {
@@ -48,147 +43,162 @@ var faults = confsuite.ConformanceTest{
 				return nil
 			})
 		}
-		during(t, addresses, "AnAgentIsKilled", func(t *testing.T) {
-			for _, pod := range c.pods(t, agent) {
-				c.kill(t, pod)
-				time.Sleep(10 * time.Second)
+		turning.arrives(t)
+		during := func(what string, happen func(t *testing.T)) { during(t, suite, addresses, what, happen) }
+
+		during("AnAgentIsKilled", func(t *testing.T) {
+			for _, pod := range c.pods(t, system, agent) {
+				c.signal(t, pod, "KILL")
+				turning.turn(t)
+				turning.arrives(t)
 			}
 			c.isReady(t, agent)
 		})
-		during(t, addresses, "TheDaemonSetIsRolled", func(t *testing.T) {
+		during("TheDaemonSetIsRolled", func(t *testing.T) {
 			c.roll(t)
 			c.isReady(t, agent)
 		})
-		during(t, addresses, "TheControllerIsAway", func(t *testing.T) {
-			replicas := c.scale(t, system, controller, 0)
-			time.Sleep(away)
-			c.scale(t, system, controller, replicas)
+		during("TheLeaderIsKilled", func(t *testing.T) {
+			pod, holder := c.leader(t)
+			c.signal(t, pod, "KILL")
+			turning.turn(t)
+			c.leads(t, "another process leads", func(now string) bool { return now != holder })
+			turning.arrives(t)
 			c.isReady(t, controller)
 		})
-		during(t, addresses, "TheAPIServerIsAway", func(t *testing.T) {
+		during("TheLeaderIsPaused", func(t *testing.T) {
+			pod, holder := c.leader(t)
+			c.signal(t, pod, "STOP")
+			defer c.signal(t, pod, "CONT")
+			c.leads(t, "the other pod leads", func(now string) bool { return !strings.HasPrefix(now, pod.Name+"_") })
+			turning.turn(t)
+			turning.arrives(t)
+			c.changeRoute(t, "turning")
+			_, leads := c.leader(t)
+			c.signal(t, pod, "CONT")
+			time.Sleep(shortly)
+			now, err := c.holder()
+			require.NoError(t, err)
+			require.Equalf(t, leads, now, "%s goes on, and leads no more", holder)
+			turning.turn(t)
+			turning.arrives(t)
+			c.isReady(t, controller)
+		})
+		during("TheControllerIsAway", func(t *testing.T) {
+			replicas := c.scale(t, system, controller, 0)
+			time.Sleep(away)
+			turning.turn(t)
+			c.scale(t, system, controller, replicas)
+			turning.arrives(t)
+			c.isReady(t, controller)
+		})
+		during("TheAPIServerIsAway", func(t *testing.T) {
 			c.harness(t, "cluster", "kill", "apiserver")
 			time.Sleep(away)
 			c.harness(t, "cluster", "start", "apiserver")
+			turning.turn(t)
+			turning.arrives(t)
 			c.isReady(t, agent)
 			c.isReady(t, controller)
 		})
-		during(t, addresses, "BackendsComeAndGo", func(t *testing.T) {
+		during("EtcdIsKilled", func(t *testing.T) {
+			c.harness(t, "cluster", "kill", "etcd")
+			time.Sleep(shortly)
+			c.harness(t, "cluster", "start", "etcd")
+			turning.turn(t)
+			turning.arrives(t)
+			c.isReady(t, controller)
+		})
+		during("ContainerdIsKilled", func(t *testing.T) {
+			c.harness(t, "cluster", "kill", "containerd-node2")
+			time.Sleep(shortly)
+			turning.turn(t)
+			turning.arrives(t)
+			c.harness(t, "cluster", "start", "containerd-node2")
+			c.isReady(t, agent)
+			c.isReady(t, controller)
+		})
+		during("BackendsComeAndGo", func(t *testing.T) {
 			c.scale(t, namespace, "scaled", 10)
 			c.isScaled(t, "scaled", 10)
 			time.Sleep(5 * time.Second)
 			c.scale(t, namespace, "scaled", 1)
 			c.isScaled(t, "scaled", 1)
 		})
+		during("ANodeIsDrained", func(t *testing.T) {
+			c.harness(t, "cluster", "kubectl", "--", "drain", "node2", "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=2m")
+			defer c.harness(t, "cluster", "kubectl", "--", "uncordon", "node2")
+			c.isScaled(t, "scaled", 1)
+			c.isReady(t, controller)
+			c.says(t, "2/2 nodes")
+			turning.turn(t)
+			turning.arrives(t)
+		})
+		during("ANodeVanishes", func(t *testing.T) {
+			// The patience of others with nodes is as long as the API server may be away.
+			c.watchNodes(t, 20*time.Second)
+			defer c.watchNodes(t, 90*time.Second)
+			c.harness(t, "cluster", "kill", "kubelet-node2")
+			c.says(t, "1/1 nodes", "not ready and not counted: node2")
+			turning.turn(t)
+			turning.arrives(t)
+			c.harness(t, "cluster", "start", "kubelet-node2")
+			c.says(t, "2/2 nodes")
+			c.isScaled(t, "scaled", 1)
+		})
 	},
 }
 
-// A cluster is what faults are made in.
-type cluster struct {
-	*confsuite.ConformanceTestSuite
+// changeRoute changes a route in what nobody sees but its status, and waits until that speaks of it.
+func (c cluster) changeRoute(t *testing.T, name string) {
+	t.Helper()
+	route := &gatewayv1.TCPRoute{}
+	require.NoError(t, c.Client.Get(context.Background(), types.NamespacedName{Namespace: namespace, Name: name}, route))
+	before := route.DeepCopy()
+	route.Spec.Rules[0].BackendRefs[0].Weight = new(int32(7))
+	require.NoError(t, c.Client.Patch(context.Background(), route, client.MergeFrom(before)))
+	require.NotEqual(t, before.Generation, route.Generation)
+	eventually(t, settle, "the route's new generation is in force", func() error { return routesAreInForce(c.ConformanceTestSuite, name) })
 }
 
-// pods are those of a Deployment or DaemonSet of Blixt's.
-func (c cluster) pods(t *testing.T, name string) []corev1.Pod {
+// leads waits for a holder of the Lease of that kind.
+func (c cluster) leads(t *testing.T, what string, is func(holder string) bool) {
 	t.Helper()
-	list := &corev1.PodList{}
-	require.NoError(t, c.Client.List(context.Background(), list, client.InNamespace(system)))
-	var pods []corev1.Pod
-	for _, pod := range list.Items {
-		if strings.HasPrefix(pod.Name, name+"-") {
-			pods = append(pods, pod)
+	eventually(t, back, what, func() error {
+		holder, err := c.holder()
+		if err == nil && !is(holder) {
+			err = fmt.Errorf("%s leads", holder)
 		}
-	}
-	require.NotEmptyf(t, pods, "pods of %s/%s", system, name)
-	return pods
+		return err
+	})
 }
 
-// kill ends a pod's process without a word; the kubelet starts it again.
-func (c cluster) kill(t *testing.T, pod corev1.Pod) {
+// watchNodes has a node that says nothing for so long taken for not ready.
+func (c cluster) watchNodes(t *testing.T, patience time.Duration) {
 	t.Helper()
-	_, id, _ := strings.Cut(pod.Status.ContainerStatuses[0].ContainerID, "://")
-	c.harness(t, "cluster", "in", pod.Spec.NodeName, "ctr", "--namespace=k8s.io", "tasks", "kill", "--signal=KILL", id)
+	c.harness(t, "cluster", "kill", "controller-manager")
+	c.harness(t, "cluster", "start", "controller-manager", "--", "--node-monitor-grace-period="+patience.String())
 }
 
-// roll has every pod of the DaemonSet replaced.
-func (c cluster) roll(t *testing.T) {
+// says waits until the Gateway's condition Programmed has these words in its message.
+func (c cluster) says(t *testing.T, words ...string) {
 	t.Helper()
-	set := &appsv1.DaemonSet{}
-	require.NoError(t, c.Client.Get(context.Background(), types.NamespacedName{Namespace: system, Name: agent}, set))
-	before := set.DeepCopy()
-	if set.Spec.Template.Annotations == nil {
-		set.Spec.Template.Annotations = map[string]string{}
-	}
-	set.Spec.Template.Annotations["blixt.dev/rolled-at"] = time.Now().Format(time.RFC3339Nano)
-	require.NoError(t, c.Client.Patch(context.Background(), set, client.MergeFrom(before)))
-}
-
-// scale sets the number of a Deployment's pods, and answers what it was.
-func (c cluster) scale(t *testing.T, namespace, name string, replicas int32) int32 {
-	t.Helper()
-	deployment := &appsv1.Deployment{}
-	require.NoError(t, c.Client.Get(context.Background(), types.NamespacedName{Namespace: namespace, Name: name}, deployment))
-	before := deployment.DeepCopy()
-	deployment.Spec.Replicas = &replicas
-	require.NoError(t, c.Client.Patch(context.Background(), deployment, client.MergeFrom(before)))
-	return *before.Spec.Replicas
-}
-
-// isReady waits for all pods of a Deployment or DaemonSet of Blixt's, of its newest template.
-func (c cluster) isReady(t *testing.T, name string) {
-	t.Helper()
-	eventually(t, back, name+" is ready", func() error {
-		key := types.NamespacedName{Namespace: system, Name: name}
-		if name == agent {
-			set := &appsv1.DaemonSet{}
-			if err := c.Client.Get(context.Background(), key, set); err != nil {
-				return err
+	eventually(t, back, fmt.Sprintf("Programmed says %q", words), func() error {
+		gateway := &gatewayv1.Gateway{}
+		if err := c.Client.Get(context.Background(), types.NamespacedName{Namespace: namespace, Name: "faults"}, gateway); err != nil {
+			return err
+		}
+		for _, condition := range gateway.Status.Conditions {
+			if condition.Type != string(gatewayv1.GatewayConditionProgrammed) {
+				continue
 			}
-			status, wanted := set.Status, set.Status.DesiredNumberScheduled
-			if status.ObservedGeneration != set.Generation || status.UpdatedNumberScheduled != wanted || status.NumberAvailable != wanted || wanted == 0 {
-				return fmt.Errorf("status is %+v", status)
+			for _, word := range words {
+				if !strings.Contains(condition.Message, word) {
+					return fmt.Errorf("it says %q", condition.Message)
+				}
 			}
 			return nil
 		}
-		deployment := &appsv1.Deployment{}
-		if err := c.Client.Get(context.Background(), key, deployment); err != nil {
-			return err
-		}
-		status, wanted := deployment.Status, *deployment.Spec.Replicas
-		if status.ObservedGeneration != deployment.Generation || status.UpdatedReplicas != wanted || status.AvailableReplicas != wanted {
-			return fmt.Errorf("status is %+v", status)
-		}
-		return nil
+		return errors.New("it says nothing")
 	})
-}
-
-// isScaled waits until so many pods of a Deployment are there and all of them available, and no more.
-func (c cluster) isScaled(t *testing.T, name string, pods int) {
-	t.Helper()
-	eventually(t, back, fmt.Sprintf("%s has %d pods", name, pods), func() error {
-		list := &corev1.PodList{}
-		if err := c.Client.List(context.Background(), list, client.InNamespace(namespace), client.MatchingLabels{"app": name}); err != nil {
-			return err
-		}
-		available := 0
-		for _, pod := range list.Items {
-			for _, condition := range pod.Status.Conditions {
-				if condition.Type == corev1.PodReady && condition.Status == corev1.ConditionTrue {
-					available++
-				}
-			}
-		}
-		if len(list.Items) != pods || available != pods {
-			return fmt.Errorf("there are %d, %d of them ready", len(list.Items), available)
-		}
-		return nil
-	})
-}
-
-// harness runs a command of the program that made the cluster.
-func (c cluster) harness(t *testing.T, args ...string) {
-	t.Helper()
-	program := os.Getenv(harness)
-	require.NotEmptyf(t, program, "%s: run by `cargo xtask conformance`", harness)
-	output, err := exec.Command(program, args...).CombinedOutput()
-	require.NoErrorf(t, err, "%s: %s", strings.Join(args, " "), output)
 }

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	confsuite "sigs.k8s.io/gateway-api/conformance/utils/suite"
 )
 
 // How many connections a client opens each second.
@@ -58,9 +60,10 @@ func (l *load) connect(address netip.AddrPort) {
 	l.answered[answer.node]++
 }
 
-// during lets something happen while connections are opened: none of them may fail, and pods of both nodes have to answer.
-func during(t *testing.T, addresses []netip.AddrPort, what string, happen func(t *testing.T)) {
+// during lets something happen while connections are opened: none of them may fail, pods of both nodes have to answer, and no condition may turn.
+func during(t *testing.T, suite *confsuite.ConformanceTestSuite, addresses []netip.AddrPort, what string, happen func(t *testing.T)) {
 	t.Run(what, func(t *testing.T) {
+		statuses := watchStatuses(t, suite)
 		load, begin := start(addresses), time.Now()
 		var seconds float64
 		func() {
@@ -90,6 +93,9 @@ func during(t *testing.T, addresses []netip.AddrPort, what string, happen func(t
 				break
 			}
 			t.Error(failure)
+		}
+		for _, turn := range statuses.end() {
+			t.Error(turn)
 		}
 	})
 }

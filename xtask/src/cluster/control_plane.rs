@@ -153,6 +153,8 @@ pub fn controller_manager(kube: &Path) -> Program {
         format!("--service-cluster-ip-range={}", SERVICES.join(",")),
         format!("--root-ca-file={}", place::certificates().join("apiserver.crt").display()),
         "--use-service-account-credentials=true".to_owned(),
+        // It counts on while the API server is away: a minute without makes no node and none of its pods unready.
+        "--node-monitor-grace-period=90s".to_owned(),
     ];
     program(kube, "controller-manager", "kube-controller-manager", flags.to_vec())
 }

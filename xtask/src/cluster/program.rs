@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::json;
 
 use super::place;
-use crate::process::{output, succeed};
+use crate::process::output;
 
 /// How long a killed process may take to go.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -115,13 +115,12 @@ pub fn is_running(name: &str) -> bool {
     itself(name).is_ok_and(|ids| !ids.is_empty())
 }
 
-/// Sends a signal to a program, and to none of what it started.
-pub fn signal(name: &str, signal: &str) -> Result<()> {
-    let ids = itself(name)?;
-    if ids.is_empty() {
+/// Kills a program, and none of what it started, and waits until it is gone.
+pub fn kill(name: &str) -> Result<()> {
+    if itself(name)?.is_empty() {
         bail!("{name}: does not run");
     }
-    succeed(Command::new("kill").arg(format!("-{signal}")).args(ids.iter().map(ToString::to_string)))
+    kill_until_gone(name, || itself(name).unwrap_or_default())
 }
 
 /// The processes that are the program, or are about to become it.
