@@ -144,8 +144,10 @@ fn suite(args: &Args, suite: &Path, logs: &Path, name: &str) -> Result<Verdict> 
 /// Our own tests, in the form of the suite's.
 fn own(args: &Args, own: &Path, logs: &Path) -> Result<Verdict> {
     let mut command = test_program(args, own, logs, "^TestL4$");
-    // Some faults are made with the program that made the cluster.
-    command.env("BLIXT_XTASK", std::env::current_exe()?);
+    // Some faults are made with the program that made the cluster; and some steps of the documentation name files.
+    command
+        .env("BLIXT_XTASK", std::env::current_exe()?)
+        .env("BLIXT_DEPLOY", workspace::root().join("deploy"));
     let (succeeded, output) = follow(command, &logs.join("own.log"))?;
     Ok(verdict::of_tests(succeeded, &output))
 }

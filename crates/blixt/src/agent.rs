@@ -48,6 +48,7 @@ pub fn agent(args: AgentArgs) -> anyhow::Result<Exit> {
 async fn follow(settings: Settings) -> anyhow::Result<Exit> {
     let Settings { door, state_dir, installation, node } = settings;
     let mut signals = Signals::new()?;
+    let mut installation = installation.follow();
     let (start, mut memory) = Start::prepare(node, |_| Memory::open(&state_dir))?;
     let Start { mut node, runtime_dir, mut asked, mut numbers_asked, ready, mut observations } = start;
     node.observe(current(&mut observations));

@@ -20,7 +20,7 @@ const (
 	other     = "blixt-l4-other"
 )
 
-// The tests, by files; those of faults are the last, since they harm the cluster.
+// The tests, by files; those of faults and of uninstalling are the last, since they harm the cluster.
 var tests []confsuite.ConformanceTest
 
 func TestL4(t *testing.T) {
@@ -37,5 +37,5 @@ func TestL4(t *testing.T) {
 	suite.Applier.MustApplyWithCleanup(t, suite.Client, suite.TimeoutConfig, "manifests/base.yaml", suite.Cleanup)
 	kubernetes.NamespacesMustBeReady(t, suite.Client, suite.TimeoutConfig, []string{namespace})
 
-	require.NoError(t, suite.Run(t, append(tests, faults)))
+	require.NoError(t, suite.Run(t, append(tests, faults, uninstall)))
 }

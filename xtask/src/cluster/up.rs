@@ -151,9 +151,11 @@ fn definitions(crds: &Path) -> Result<()> {
     let own = workspace::root().join("deploy/crds");
     let log = File::create(place::logs().join("crds.log"))?;
     let mut apply = kubectl().args(["apply", "--server-side", "--force-conflicts", "--filename"]);
-    succeed(apply.arg(crds).arg("--filename").arg(own).stdout(log.try_clone()?))?;
-    let mut wait = kubectl().args(["wait", "--for=condition=Established", "--timeout=60s", "--all", "crd"]);
-    succeed(wait.stdout(log))
+    succeed(apply.arg(crds).arg("--filename").arg(own).stdout(log))?;
+    // It takes one for broken that has no conditions at all yet.
+    wait_for("the CRDs", "apiserver", || {
+        kubectl().args(["wait", "--for=condition=Established", "--timeout=1s", "--all", "crd"])
+    })
 }
 
 /// Tries until it succeeds; an error shows the end of the program's log.
