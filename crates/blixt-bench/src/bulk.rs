@@ -1,4 +1,4 @@
-//! Bulk TCP through the balancer: Blixt, plain routing and nftables take turns in the same namespace.
+//! Bulk TCP through the balancer: Blixt, plain routing, nftables and proxies take turns in the same namespace.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -14,16 +14,17 @@ use crate::fleet;
 use crate::line::{Bar, Line, Part, ratios};
 use crate::nat::Nat;
 use crate::pin::pinned;
+use crate::proxy::Kind;
 use crate::stage::{PATIENCE, Stage};
 
 /// Seconds of one transfer.
 const SECONDS: &str = "1";
 /// Transfers of each kind in a round; the least disturbed one counts.
 const TRIES: usize = 3;
-/// Where iperf3 serves for Blixt, for plain routing and for nftables: nothing of one meets the others.
-const PORTS: [u16; 3] = [fleet::TARGET, 5202, 5203];
+/// Where iperf3 serves for Blixt, for plain routing, for nftables and for each proxy: nothing of one meets the others.
+const PORTS: [u16; 5] = [fleet::TARGET, 5202, 5203, 5204, 5205];
 
-/// Two lines: against plain routing, against nftables.
+/// Four lines: against plain routing, nftables and two proxies.
 pub fn measure(blixt: &Path, rounds: usize) -> Result<Vec<Line>> {
     pinned(|| measure_pinned(blixt, rounds))
 }
@@ -36,14 +37,22 @@ fn measure_pinned(blixt: &Path, rounds: usize) -> Result<Vec<Line>> {
     stage.write(fleet::LAST_SLICE, &fleet::slice(0, &[fleet::backend(1, 0)]))?;
     let _servers = serve(&stage.lab)?;
     let node = address(Family::V4, 1, Lab::OTHER);
+    Kind::give_addresses(&stage.lab.balancer)?;
     let [mut balanced, mut plain, mut nat] = [const { Vec::new() }; 3];
+    let mut proxied = [const { Vec::new() }; Kind::ALL.len()];
     for _ in 0..rounds {
         plain.push(best(&stage.lab.client, SocketAddr::new(node, PORTS[1]))?);
         stage.start_and_wait()?;
         balanced.push(best(&stage.lab.client, fleet::frontend(0))?);
         stage.stop()?;
-        let _nat = Nat::start(&stage.lab.balancer, SocketAddr::new(node, PORTS[2]))?;
-        nat.push(best(&stage.lab.client, Nat::frontend(PORTS[2]))?);
+        {
+            let _nat = Nat::start(&stage.lab.balancer, SocketAddr::new(node, PORTS[2]))?;
+            nat.push(best(&stage.lab.client, Nat::frontend(PORTS[2]))?);
+        }
+        for ((kind, port), rounds) in Kind::ALL.into_iter().zip(&PORTS[3..]).zip(&mut proxied) {
+            let _proxy = kind.start(&stage.lab.balancer, &stage.lab.client, SocketAddr::new(node, *port))?;
+            rounds.push(best(&stage.lab.client, kind.frontend(*port))?);
+        }
     }
     let line = |what, bar, other: &[f64], name| Line {
         what,
@@ -58,6 +67,8 @@ fn measure_pinned(blixt: &Path, rounds: usize) -> Result<Vec<Line>> {
     Ok(vec![
         line("bulk TCP in TC, full NAT, against plain routing", 0.95, &plain, "plain routing"),
         line("bulk TCP in TC, full NAT, against nftables DNAT", 0.97, &nat, "nftables"),
+        line("bulk TCP in TC, full NAT, against HAProxy", 1.7, &proxied[0], "HAProxy"),
+        line("bulk TCP in TC, full NAT, against nginx", 1.7, &proxied[1], "nginx"),
     ])
 }
 

@@ -1,4 +1,5 @@
-//! New connections a second, request and response included: Blixt against nftables, and 10 000 listeners against one.
+//! New connections a second, request and response included: Blixt against nftables and proxies, and 10 000 listeners
+//! against one.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -16,6 +17,7 @@ use crate::fleet::{self, LARGE, NODES};
 use crate::line::{Bar, Line, Part, ratios};
 use crate::nat::Nat;
 use crate::pin::pinned;
+use crate::proxy::Kind;
 use crate::stage::{PATIENCE, Stage};
 
 /// One measurement.
@@ -29,7 +31,7 @@ const NAT_PORT: u16 = 8081;
 /// Far from the frontend before: consecutive connections share no cache lines. Odd and no factor of 10 000.
 const STRIDE: u32 = 7_919;
 
-/// Two lines: against nftables, and many listeners against one.
+/// Four lines: against nftables and two proxies, and many listeners against one.
 pub fn measure(blixt: &Path, rounds: usize) -> Result<Vec<Line>> {
     pinned(|| measure_pinned(blixt, rounds))
 }
@@ -48,7 +50,9 @@ fn measure_pinned(blixt: &Path, rounds: usize) -> Result<Vec<Line>> {
     let one = [fleet::frontend(0)];
     let many: Vec<SocketAddr> = (0..LARGE).map(|number| fleet::frontend(number * STRIDE % LARGE)).collect();
     let pod = SocketAddr::new(fleet::backend(1, 0).ip(), NAT_PORT);
+    Kind::give_addresses(&small.lab.balancer)?;
     let [mut at_one, mut at_many, mut by_nat] = [const { Vec::new() }; 3];
+    let mut by_proxy = [const { Vec::new() }; Kind::ALL.len()];
     for _ in 0..rounds {
         small.start_and_wait()?;
         let (mut single, mut spread) = (0.0_f64, 0.0_f64);
@@ -59,26 +63,35 @@ fn measure_pinned(blixt: &Path, rounds: usize) -> Result<Vec<Line>> {
         small.stop()?;
         at_one.push(single);
         at_many.push(spread);
-        let _nat = Nat::start(&small.lab.balancer, pod)?;
-        let mut translated = 0.0_f64;
-        for _ in 0..TRIES {
-            translated = translated.max(rate(&small.lab.client, &[Nat::frontend(NAT_PORT)])?);
+        let best = |frontend| -> Result<f64> {
+            let tries: Result<Vec<f64>> = (0..TRIES).map(|_| rate(&small.lab.client, &[frontend])).collect();
+            Ok(tries?.into_iter().fold(0.0, f64::max))
+        };
+        {
+            let _nat = Nat::start(&small.lab.balancer, pod)?;
+            by_nat.push(best(Nat::frontend(NAT_PORT))?);
         }
-        by_nat.push(translated);
+        for (kind, rounds) in Kind::ALL.into_iter().zip(&mut by_proxy) {
+            let _proxy = kind.start(&small.lab.balancer, &small.lab.client, pod)?;
+            rounds.push(best(kind.frontend(NAT_PORT))?);
+        }
     }
     large.stop()?;
     drop(servers);
+    let line = |what, bar, other: &[f64], name| Line {
+        what,
+        unit: "x",
+        bar: Bar::AtLeast(bar),
+        rounds: ratios(&at_one, other),
+        parts: vec![
+            Part::new("Blixt", "connections/s", at_one.clone()),
+            Part::new(name, "connections/s", other.to_vec()),
+        ],
+    };
     Ok(vec![
-        Line {
-            what: "new connections a second in TC, full NAT, against nftables DNAT",
-            unit: "x",
-            bar: Bar::AtLeast(1.0),
-            rounds: ratios(&at_one, &by_nat),
-            parts: vec![
-                Part::new("Blixt", "connections/s", at_one.clone()),
-                Part::new("nftables", "connections/s", by_nat),
-            ],
-        },
+        line("new connections a second in TC, full NAT, against nftables DNAT", 1.0, &by_nat, "nftables"),
+        line("new connections a second in TC, full NAT, against HAProxy", 1.7, &by_proxy[0], "HAProxy"),
+        line("new connections a second in TC, full NAT, against nginx", 1.7, &by_proxy[1], "nginx"),
         Line {
             what: "new connections a second at 10 000 listeners, against one listener",
             unit: "x",

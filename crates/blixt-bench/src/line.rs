@@ -7,6 +7,8 @@ pub use blixt_bars::{Bar, Line, Part, median, quantile, ratios};
 pub enum Subject {
     /// A packet of an established flow.
     Packet,
+    /// Every kind of packet at both hooks, against floors of one step each. Stricter: not all bars are met yet.
+    Path,
     /// Bulk TCP.
     Bulk,
     /// New connections a second.

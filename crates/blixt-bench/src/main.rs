@@ -13,6 +13,7 @@ mod nat;
 mod packet;
 mod pin;
 mod plot;
+mod proxy;
 mod report;
 mod soak;
 mod stage;
@@ -80,7 +81,11 @@ fn run(args: &Args) -> Result<Vec<Line>> {
     let wanted = |subject| args.only.is_empty() || args.only.contains(&subject);
     let mut lines = Vec::new();
     if wanted(Subject::Packet) {
-        lines.push(packet::measure(&args.floor, args.rounds)?);
+        lines.extend(packet::measure(&args.floor, args.rounds)?);
+    }
+    // Only where it is asked for.
+    if args.only.contains(&Subject::Path) {
+        lines.extend(packet::measure_all(&args.floor, args.rounds)?);
     }
     if wanted(Subject::Bulk) {
         lines.extend(bulk::measure(&args.blixt, args.rounds)?);

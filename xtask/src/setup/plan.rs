@@ -83,11 +83,13 @@ pub const LLVM_PACKAGES: [&str; 4] = ["llvm-22-dev", "libpolly-22-dev", "libzstd
 /// Packages that are the other compiler.
 pub const COMPILER_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf"];
 /// Programs that are run, the package that has them, and the purposes that want them.
-pub const PROGRAMS: [(&str, &str, &[Purpose]); 10] = [
+pub const PROGRAMS: [(&str, &str, &[Purpose]); 12] = [
     ("ip", "iproute2", &[Purpose::Demo, Purpose::Test, Purpose::Bench, Purpose::Cluster]),
     ("bpftool", "bpftool", &[Purpose::Test, Purpose::Bench]),
     ("nft", "nftables", &[Purpose::Bench, Purpose::Cluster]),
     ("iperf3", "iperf3", &[Purpose::Bench]),
+    ("haproxy", "haproxy", &[Purpose::Bench]),
+    ("nginx", "libnginx-mod-stream", &[Purpose::Bench]),
     ("musl-gcc", "musl-tools", &[Purpose::Image, Purpose::Cluster]),
     ("containerd", "containerd", &[Purpose::Cluster]),
     ("runc", "runc", &[Purpose::Cluster]),
@@ -259,6 +261,7 @@ fn elsewhere(package: &str) -> &str {
         "bpftool" => "the `bpftool` program (bpftool, bpf)",
         "nftables" => "the `nft` program (nftables)",
         "iperf3" => "the `iperf3` program (iperf3)",
+        "libnginx-mod-stream" => "the `nginx` program, with its stream module (nginx, nginx-mod-stream)",
         "musl-tools" => "the `musl-gcc` program (musl-gcc, musl-dev)",
         "containernetworking-plugins" => {
             "the CNI plugins in /usr/lib/cni or /opt/cni/bin (containernetworking-plugins)"
