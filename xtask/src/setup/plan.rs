@@ -85,7 +85,7 @@ pub const COMPILER_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "libstd-rust
 /// Programs that are run, the package that has them, and the purposes that want them.
 pub const PROGRAMS: [(&str, &str, &[Purpose]); 12] = [
     ("ip", "iproute2", &[Purpose::Demo, Purpose::Test, Purpose::Bench, Purpose::Cluster]),
-    ("bpftool", "bpftool", &[Purpose::Test, Purpose::Bench]),
+    ("bpftool", "bpftool", &[Purpose::Test, Purpose::Bench, Purpose::Cluster]),
     ("nft", "nftables", &[Purpose::Bench, Purpose::Cluster]),
     ("iperf3", "iperf3", &[Purpose::Bench]),
     ("haproxy", "haproxy", &[Purpose::Bench]),

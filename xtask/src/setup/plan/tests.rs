@@ -155,8 +155,8 @@ fn a_cluster_gets_containers_a_network_for_pods_go_and_a_static_blixt() {
         &machine,
         Purpose::Cluster,
         &[
-            "install Debian packages: containerd, containernetworking-plugins, golang-go, iptables, musl-tools, \
-             nftables, runc, util-linux",
+            "install Debian packages: bpftool, containerd, containernetworking-plugins, golang-go, iptables, \
+             musl-tools, nftables, runc, util-linux",
             &format!("add Rust's standard library for {} (rustup): static programs", static_target()),
             "fetch the Go toolchain go1.26.8 as a Go module",
         ],
