@@ -97,7 +97,8 @@ var faults = confsuite.ConformanceTest{
 			time.Sleep(away)
 			c.harness(t, "cluster", "start", "apiserver")
 			turning.turn(t)
-			turning.arrives(t)
+			// Agents find a leader by kube-proxy, which looks for the API server again after up to a minute.
+			turning.arrivesWithin(t, back)
 			c.isReady(t, agent)
 			c.isReady(t, controller)
 		})
@@ -106,7 +107,7 @@ var faults = confsuite.ConformanceTest{
 			time.Sleep(shortly)
 			c.harness(t, "cluster", "start", "etcd")
 			turning.turn(t)
-			turning.arrives(t)
+			turning.arrivesWithin(t, back)
 			c.isReady(t, controller)
 		})
 		during("ContainerdIsKilled", func(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
@@ -74,8 +75,13 @@ func (t *turning) lead(pod corev1.Pod) error {
 // arrives waits until it does, by either node: connections go by both.
 func (t *turning) arrives(test *testing.T) {
 	test.Helper()
+	t.arrivesWithin(test, settle)
+}
+
+func (t *turning) arrivesWithin(test *testing.T, within time.Duration) {
+	test.Helper()
 	for _, address := range t.addresses {
-		eventually(test, settle, fmt.Sprintf("%s leads to %s", address, t.to), func() error {
+		eventually(test, within, fmt.Sprintf("%s leads to %s", address, t.to), func() error {
 			for range 20 {
 				answer, err := tcp(address)
 				if err != nil {
