@@ -2,15 +2,11 @@
 
 use std::process::Command;
 
+use aya::programs::TcAttachType;
 use aya::programs::links::{FdLink, PinnedLink};
-use aya::programs::{SchedClassifier, TcAttachType};
 use blixt_loader::{Attachment, Dataplane, Hook, Mode, Options};
 
-use crate::world::{WIRE, World, open, options};
-
-fn programs(device: &str, direction: TcAttachType) -> usize {
-    SchedClassifier::query_tcx(device, direction).unwrap().1.len()
-}
+use crate::world::{WIRE, World, has_tcx, open, options, programs};
 
 fn show(world: &World, arguments: &[&str]) -> String {
     let (program, arguments) = arguments.split_first().unwrap();
@@ -23,7 +19,8 @@ fn a_virtual_device_is_hooked_by_tc_unless_xdp_is_wished() {
         let left = world.index(WIRE.0);
         let mut dataplane = open();
         let attachment = dataplane.attach(left, Hook::Auto, false).unwrap();
-        let tc = Attachment { ifindex: left, ingress: Some(Mode::Tc), egress: false, by_filter: false };
+        let by_filter = !has_tcx();
+        let tc = Attachment { ifindex: left, ingress: Some(Mode::Tc), egress: false, by_filter };
         assert_eq!(attachment, tc);
         assert_eq!((programs(WIRE.0, TcAttachType::Ingress), programs(WIRE.0, TcAttachType::Egress)), (1, 0));
 

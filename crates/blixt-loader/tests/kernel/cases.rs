@@ -87,6 +87,9 @@ fn check(hook: Hook) {
     let cases: Vec<Case> = cases().into_iter().filter(|case| case.hooks.contains(&hook)).collect();
     Programs::run(hook, |programs| {
         let failures: Vec<String> = cases.iter().filter_map(|case| hold(programs, case).err()).collect();
+        // What `cargo xtask vm-test` reads.
+        let (name, held) = (if hook == Hook::Tc { "TC" } else { "XDP" }, cases.len() - failures.len());
+        println!("packet table: {name}, {held} of {} cases hold", cases.len());
         assert!(failures.is_empty(), "{} of {} cases:\n{}", failures.len(), cases.len(), failures.join("\n"));
     });
 }

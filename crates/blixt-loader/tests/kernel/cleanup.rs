@@ -1,9 +1,9 @@
 //! Cleaning up leaves nothing, and may be done at any time.
 
-use aya::programs::{SchedClassifier, TcAttachType};
+use aya::programs::TcAttachType;
 use blixt_loader::{Error, Hook, cleanup};
 
-use crate::world::{WIRE, World, open};
+use crate::world::{WIRE, World, open, programs};
 
 #[test]
 fn nothing_is_left() {
@@ -46,8 +46,7 @@ fn assert_nothing(world: &World) {
     assert!(!world.lock_path().exists());
     for device in [WIRE.0, WIRE.1] {
         for direction in [TcAttachType::Ingress, TcAttachType::Egress] {
-            let (_, programs) = SchedClassifier::query_tcx(device, direction).unwrap();
-            assert_eq!(programs.len(), 0, "{device} {direction:?}");
+            assert_eq!(programs(device, direction), 0, "{device} {direction:?}");
         }
         let link =
             world.machine().output(std::process::Command::new("ip").args(["link", "show", device])).unwrap();

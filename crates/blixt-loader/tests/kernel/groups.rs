@@ -5,10 +5,10 @@ use std::fs;
 use std::net::IpAddr;
 use std::process::Command;
 
-use aya::programs::{SchedClassifier, TcAttachType};
+use aya::programs::TcAttachType;
 use blixt_loader::{Hook, cleanup};
 
-use crate::world::{WIRE, World, open};
+use crate::world::{WIRE, World, open, programs};
 
 #[test]
 fn groups_are_joined_for_owned_addresses_and_left_with_them() {
@@ -87,8 +87,7 @@ fn what_cannot_be_removed_does_not_keep_the_programs_on_their_devices() {
         }
         dataplane.remove().unwrap_err();
         for direction in [TcAttachType::Ingress, TcAttachType::Egress] {
-            let (_, programs) = SchedClassifier::query_tcx(WIRE.0, direction).unwrap();
-            assert_eq!(programs.len(), 0, "{direction:?}");
+            assert_eq!(programs(WIRE.0, direction), 0, "{direction:?}");
         }
         for mark in &marks {
             fs::remove_dir(mark.join("inside")).unwrap();

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use aya::maps::{Array, MapData};
+use aya::programs::TcAttachType;
 use aya::programs::links::{FdLink, PinnedLink};
-use aya::programs::{SchedClassifier, TcAttachType};
 use blixt_core::tables::{FrontendEntry, Op};
 use blixt_loader::{Dataplane, Error, Hook, Options};
 
-use crate::world::{WIRE, World, open, options};
+use crate::world::{WIRE, World, open, options, programs};
 
 fn set_frontend(port: u16) -> Op {
     let endpoint = format!("10.0.0.1:{port}").parse::<std::net::SocketAddr>().unwrap();
@@ -149,8 +149,7 @@ fn a_link_that_another_layout_still_has_a_pin_of_is_not_detached_with_that_layou
         new.retire_other_layouts().unwrap();
         assert!(!other.exists());
         for direction in [TcAttachType::Ingress, TcAttachType::Egress] {
-            let (_, programs) = SchedClassifier::query_tcx(WIRE.0, direction).unwrap();
-            assert_eq!(programs.len(), 1, "{direction:?}");
+            assert_eq!(programs(WIRE.0, direction), 1, "{direction:?}");
         }
     });
 }

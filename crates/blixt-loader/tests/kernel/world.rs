@@ -2,7 +2,9 @@
 //! panic.
 
 use std::path::PathBuf;
+use std::process::Command;
 
+use aya::programs::{SchedClassifier, TcAttachType};
 use blixt_core::tables::Limits;
 use blixt_lab::Machine;
 use blixt_loader::{Capacity, Dataplane, Instance, Options, cleanup};
@@ -76,6 +78,19 @@ impl Drop for World {
             cleaned.unwrap();
         }
     }
+}
+
+/// How many programs are at a TC hook of this machine, by TCX and by filters of an older kernel's.
+pub fn programs(device: &str, direction: TcAttachType) -> usize {
+    let tcx = SchedClassifier::query_tcx(device, direction).map_or(0, |(_, programs)| programs.len());
+    let side = if direction == TcAttachType::Ingress { "ingress" } else { "egress" };
+    let filters = Command::new("tc").args(["filter", "show", "dev", device, side]).output().unwrap();
+    tcx + String::from_utf8_lossy(&filters.stdout).matches("direct-action").count()
+}
+
+/// The kernel has TCX: Linux 6.6 and newer.
+pub fn has_tcx() -> bool {
+    SchedClassifier::query_tcx("lo", TcAttachType::Ingress).is_ok()
 }
 
 /// Small maps: a test makes them in no time.

@@ -104,7 +104,7 @@ impl World {
 
     /// Waits until the running `blixt run` is ready.
     pub fn wait_until_ready(&mut self) {
-        let deadline = Instant::now() + START_PATIENCE;
+        let deadline = Instant::now() + START_PATIENCE * slowness();
         while !self.is_ready() {
             let ended = self.process().ended().unwrap();
             assert!(ended.is_none(), "blixt run ended with {}:\n{}", ended.unwrap(), self.log());
@@ -115,7 +115,7 @@ impl World {
 
     /// Waits until the running `blixt run` has ended; its exit code.
     pub fn wait_for_the_end(&mut self) -> Option<i32> {
-        self.process().wait(START_PATIENCE).unwrap().expect("blixt run goes on").code()
+        self.process().wait(START_PATIENCE * slowness()).unwrap().expect("blixt run goes on").code()
     }
 
     /// The running `blixt run`.
@@ -261,11 +261,18 @@ pub fn until(what: &str, so: impl FnMut() -> bool) {
 /// Waits until something is so, with more patience.
 #[track_caller]
 pub fn until_within(patience: Duration, what: &str, mut so: impl FnMut() -> bool) {
+    let patience = patience * slowness();
     let deadline = Instant::now() + patience;
     while !so() {
         assert!(Instant::now() < deadline, "waited {patience:?} in vain: {what}");
         thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// How many times longer everything may take: a machine whose processor is emulated says so.
+fn slowness() -> u32 {
+    let said = std::env::var("BLIXT_TEST_SLOWNESS").ok();
+    said.map_or(1, |said| said.parse().expect("BLIXT_TEST_SLOWNESS is a number"))
 }
 
 fn collect(directory: &Path, pins: &mut BTreeSet<PathBuf>) {

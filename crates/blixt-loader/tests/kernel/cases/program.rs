@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
 
 use aya::TestRunResult;
 use aya::maps::{HashMap, Map, MapData};
@@ -14,6 +16,7 @@ use blixt_core::diff::diff;
 use blixt_core::tables::{Op, Tables};
 use blixt_loader::{Capacity, Dataplane, Options};
 use blixt_packet::{DropReason, Verdict};
+use nix::time::{ClockId, clock_gettime};
 
 use super::summed::run_summed;
 use crate::world::{World, options};
@@ -56,8 +59,10 @@ impl Programs {
             world.ip("link set outside addrgenmode none\nlink set inside addrgenmode none");
             world.ip("link set outside up\nlink set inside up");
             let capacity = Capacity { flows, ..options().capacity };
-            let mut dataplane =
-                Dataplane::open(&Options { capacity, settings: SETTINGS, ..options() }).unwrap();
+            // Nobody renews the next hops meanwhile, on a machine however slow.
+            let hop_life = Duration::from_secs(24 * 3600);
+            let options = Options { capacity, settings: SETTINGS, hop_life, ..options() };
+            let mut dataplane = Dataplane::open(&options).unwrap();
             if hook == Hook::Xdp {
                 // A frame is said to have come by a device only if that takes part in XDP.
                 for ifindex in [CLIENT_SIDE, BACKEND_SIDE] {
@@ -79,8 +84,12 @@ impl Programs {
         clear::<40, 12>(self.pins.join("FRAGMENTS_V6"));
     }
 
-    /// Seconds go by: the kernel's clock cannot be set, but every flow was seen so much earlier.
+    /// Seconds go by: the kernel's clock cannot be set, but every flow was seen so much earlier. On a machine that was started
+    /// later than that, as many go by in truth as anything may be silent before it is over.
     pub fn wait(&mut self, seconds: u32) {
+        let up = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap());
+        let silence = Duration::from_secs(u64::from(seconds.min(SETTINGS.udp_idle)) + 2);
+        thread::sleep(silence.saturating_sub(up));
         age::<16, 32>(self.pins.join("FLOWS_V4"), seconds);
         age::<40, 56>(self.pins.join("FLOWS_V6"), seconds);
     }
