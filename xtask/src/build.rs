@@ -97,9 +97,9 @@ fn target() -> &'static str {
     if cfg!(target_endian = "big") { "bpfeb-unknown-none" } else { "bpfel-unknown-none" }
 }
 
-/// Leaves out what only debuggers read: four fifths of the object, which every Blixt would carry. Types and lines for the
-/// kernel (BTF) stay.
-fn strip_debug_info(from: &Path, to: &Path) -> Result<()> {
+/// Leaves out what only debuggers read: four fifths of the kernel program's object, which every Blixt would carry. Types and lines
+/// for the kernel (BTF) stay.
+pub fn strip_debug_info(from: &Path, to: &Path) -> Result<()> {
     let print = |what| output(Command::new("rustc").args(["--print", what])).context("rustc does not answer");
     let sysroot = PathBuf::from(print("sysroot")?.trim());
     let objcopy = sysroot.join(format!("lib/rustlib/{}/bin/rust-objcopy", print("host-tuple")?.trim()));

@@ -18,6 +18,7 @@ mod setup;
 mod soak;
 mod status;
 mod test;
+mod vm_test;
 mod workspace;
 
 use std::process::ExitCode;
@@ -56,6 +57,11 @@ enum Command {
     Bench(bench::Args),
     /// Change everything under load for a long time, and look at what must hold.
     Soak(soak::Args),
+    /// Run the tests of the kernel program on the kernels that Debian offers, in virtual machines.
+    VmTest(vm_test::Args),
+    /// What the first process of such a machine does.
+    #[command(hide = true)]
+    VmGuest,
 }
 
 fn main() -> ExitCode {
@@ -71,6 +77,8 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Soak(args) => soak::run(&args),
+        Command::VmTest(args) => vm_test::run(&args),
+        Command::VmGuest => vm_test::run_guest().map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -1,6 +1,6 @@
 //! Other programs: cargo, rustup, apt, and whatever needs root.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -32,8 +32,14 @@ pub fn is_root() -> bool {
 
 /// Whether a program of that name is on the path.
 pub fn exists(program: &str) -> bool {
+    find(program).is_some()
+}
+
+/// The program of that name on the path.
+pub fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).chain(SYSTEM.iter().map(Into::into)).any(|dir| dir.join(program).is_file())
+    let mut dirs = std::env::split_paths(&path).chain(SYSTEM.iter().map(Into::into));
+    dirs.find_map(|dir| Some(dir.join(program)).filter(|program| program.is_file()))
 }
 
 /// Directories of programs for root that a plain user's path leaves out.

@@ -4,7 +4,7 @@
 //! pass, or something is left behind on the machine.
 
 use std::io::{BufRead, BufReader, PipeReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -113,7 +113,28 @@ fn cargo_test(args: &Args) -> Command {
 
 /// Builds all test programs, and answers what their tests' names begin with.
 fn build_tests(args: &Args) -> Result<Prefixes> {
-    let mut command = cargo_test(args);
+    Ok(build_test_programs(&mut cargo_test(args))?.iter().map(TestProgram::prefix_of_file).collect())
+}
+
+/// A test program that cargo built.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TestProgram {
+    /// Where it is.
+    pub file: PathBuf,
+    /// What the names of its tests begin with.
+    pub prefix: String,
+}
+
+impl TestProgram {
+    /// The prefix, by the name of the file alone.
+    pub fn prefix_of_file(&self) -> (String, String) {
+        let name = self.file.file_name().unwrap_or_default();
+        (name.to_string_lossy().into_owned(), self.prefix.clone())
+    }
+}
+
+/// Builds the test programs of a `cargo test` command.
+pub fn build_test_programs(command: &mut Command) -> Result<Vec<TestProgram>> {
     command.args(["--no-run", "--quiet", "--message-format=json-render-diagnostics"]).stdout(Stdio::piped());
     eprintln!("==> build the tests");
     let output = command.stderr(Stdio::inherit()).output().context("cargo test: cannot be started")?;
@@ -124,15 +145,14 @@ fn build_tests(args: &Args) -> Result<Prefixes> {
     Ok(messages.lines().filter_map(|line| test_program(&serde_json::from_str(line).ok()?)).collect())
 }
 
-/// The file and the prefix of a test program, from one of cargo's messages.
-fn test_program(message: &Value) -> Option<(String, String)> {
-    let file = Path::new(message["executable"].as_str()?).file_name()?.to_string_lossy().into_owned();
+/// The test program that one of cargo's messages is about.
+fn test_program(message: &Value) -> Option<TestProgram> {
+    let file = PathBuf::from(message["executable"].as_str()?);
     let target = &message["target"];
     let manifest = Path::new(message["manifest_path"].as_str()?);
     let package = manifest.parent()?.file_name()?.to_string_lossy();
-    message["profile"]["test"]
-        .as_bool()?
-        .then(|| Some((file, prefix(&package, target["kind"][0].as_str()?, target["name"].as_str()?))))?
+    let prefix = prefix(&package, target["kind"][0].as_str()?, target["name"].as_str()?);
+    message["profile"]["test"].as_bool()?.then_some(TestProgram { file, prefix })
 }
 
 /// Runs the tests, shows what they print, and takes their outcomes. False: cargo was not content.
@@ -210,7 +230,10 @@ mod tests {
                 "executable": "/src/target/debug/deps/pins-0123",
             })
         };
-        let expected = Some(("pins-0123".to_owned(), "blixt_loader::pins".to_owned()));
+        let expected = Some(TestProgram {
+            file: "/src/target/debug/deps/pins-0123".into(),
+            prefix: "blixt_loader::pins".to_owned(),
+        });
         assert_eq!(test_program(&message("test", true)), expected);
         assert_eq!(test_program(&message("bin", false)), None);
         assert_eq!(test_program(&serde_json::json!({ "reason": "build-finished" })), None);

@@ -146,11 +146,7 @@ struct Module<'a> {
 impl Go {
     fn find() -> Result<Self> {
         let go = setup::go().context("go: not found: `cargo xtask setup cluster` installs it")?;
-        let cache = std::env::var_os("XDG_CACHE_HOME")
-            .map(PathBuf::from)
-            .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))
-            .context("neither XDG_CACHE_HOME nor HOME is set: where would the parts of a cluster be kept?")?;
-        Ok(Self { program: go.program, cache: cache.join("blixt/cluster") })
+        Ok(Self { program: go.program, cache: workspace::cache()?.join("cluster") })
     }
 
     /// The directory of a part, which is made if it is not there. Half a part is never found.

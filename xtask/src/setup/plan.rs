@@ -18,6 +18,8 @@ pub enum Purpose {
     Test,
     /// Run the benchmark as well.
     Bench,
+    /// Run the tests on other kernels, in virtual machines.
+    VmTest,
     /// Build an image of the static `blixt`.
     Image,
     /// Run a Kubernetes cluster on this machine, with that image.
@@ -27,7 +29,7 @@ pub enum Purpose {
 impl Purpose {
     /// It makes network namespaces and loads programs into the kernel.
     fn needs_root(self) -> bool {
-        !matches!(self, Self::Build | Self::Image)
+        !matches!(self, Self::Build | Self::Image | Self::VmTest)
     }
 
     /// It builds a `blixt` that needs no library of the machine.
@@ -83,9 +85,11 @@ pub const LLVM_PACKAGES: [&str; 4] = ["llvm-22-dev", "libpolly-22-dev", "libzstd
 /// Packages that are the other compiler.
 pub const COMPILER_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf"];
 /// Programs that are run, the package that has them, and the purposes that want them.
-pub const PROGRAMS: [(&str, &str, &[Purpose]); 12] = [
-    ("ip", "iproute2", &[Purpose::Demo, Purpose::Test, Purpose::Bench, Purpose::Cluster]),
-    ("bpftool", "bpftool", &[Purpose::Test, Purpose::Bench, Purpose::Cluster]),
+pub const PROGRAMS: [(&str, &str, &[Purpose]); 14] = [
+    ("ip", "iproute2", &[Purpose::Demo, Purpose::Test, Purpose::Bench, Purpose::Cluster, Purpose::VmTest]),
+    ("bpftool", "bpftool", &[Purpose::Test, Purpose::Bench, Purpose::Cluster, Purpose::VmTest]),
+    ("qemu-system-x86_64", "qemu-system-x86", &[Purpose::VmTest]),
+    ("modprobe", "kmod", &[Purpose::VmTest]),
     ("nft", "nftables", &[Purpose::Bench, Purpose::Cluster]),
     ("iperf3", "iperf3", &[Purpose::Bench]),
     ("haproxy", "haproxy", &[Purpose::Bench]),
@@ -259,6 +263,8 @@ fn elsewhere(package: &str) -> &str {
         "zlib1g-dev" => "zlib, with headers (zlib-devel, zlib)",
         "iproute2" => "the `ip` program (iproute, iproute2)",
         "bpftool" => "the `bpftool` program (bpftool, bpf)",
+        "qemu-system-x86" => "the `qemu-system-x86_64` program (qemu-system-x86, qemu-kvm)",
+        "kmod" => "the `modprobe` and `depmod` programs (kmod)",
         "nftables" => "the `nft` program (nftables)",
         "iperf3" => "the `iperf3` program (iperf3)",
         "libnginx-mod-stream" => "the `nginx` program, with its stream module (nginx, nginx-mod-stream)",
@@ -278,6 +284,7 @@ impl fmt::Display for Purpose {
             Self::Demo => "demo",
             Self::Test => "test",
             Self::Bench => "bench",
+            Self::VmTest => "vm-test",
             Self::Image => "image",
             Self::Cluster => "cluster",
         })

@@ -9,3 +9,4 @@ mod cases;
 mod cleanup;
 mod groups;
 mod open;
+mod verifier;

@@ -5,7 +5,7 @@ use crate::setup::machine::{Go, Nightly};
 
 #[test]
 fn a_complete_machine_needs_nothing() {
-    for purpose in [Purpose::Bench, Purpose::Cluster] {
+    for purpose in [Purpose::Bench, Purpose::Cluster, Purpose::VmTest] {
         check(&complete(), purpose, &[]);
     }
 }
