@@ -111,6 +111,17 @@ impl Config {
     pub fn frontends(&self) -> impl Iterator<Item = (&Endpoint, &Frontend)> {
         self.frontends.iter().map(|(endpoint, frontend)| (endpoint, &**frontend))
     }
+
+    /// The same, sharing with the last one what did not change: it may be kept for some time yet.
+    #[must_use]
+    pub fn sharing(mut self, last: &Self) -> Self {
+        for (endpoint, frontend) in &mut self.frontends {
+            if let Some(known) = last.frontends.get(endpoint).filter(|known| *known == frontend) {
+                *frontend = Arc::clone(known);
+            }
+        }
+        self
+    }
 }
 
 impl Pool {
@@ -157,5 +168,37 @@ impl fmt::Display for Endpoint {
 impl fmt::Display for RouteName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}/{}", self.kind, self.namespace, self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_did_not_change_is_shared_with_the_config_before() {
+        let config = |ports: [u16; 2]| {
+            let frontend = |port| {
+                let backend = Backend { address: [10, 0, 0, 1].into(), port, node: None };
+                let share = Share { weight: 1, backends: [backend].into() };
+                let pool = Pool { shares: vec![share], ..Pool::default() };
+                Arc::new(Frontend {
+                    listener: "a/b/c".into(),
+                    route: None,
+                    forwarding: Forwarding::Nat,
+                    pool,
+                })
+            };
+            let endpoint = |port| Endpoint { address: [192, 0, 2, 1].into(), port, protocol: Protocol::Tcp };
+            let frontends =
+                [1, 2].into_iter().zip(ports).map(|(port, target)| (endpoint(port), frontend(target)));
+            Config { frontends: frontends.collect(), ..Config::default() }
+        };
+        let (last, next) = (config([80, 81]), config([80, 82]));
+        let shared = next.clone().sharing(&last);
+        assert_eq!(shared, next);
+        let is_shared = |(a, b): (&Arc<Frontend>, &Arc<Frontend>)| Arc::ptr_eq(a, b);
+        let all = shared.frontends.values().zip(last.frontends.values());
+        assert_eq!(all.map(is_shared).collect::<Vec<_>>(), [true, false]);
     }
 }

@@ -119,6 +119,11 @@ pub fn config(snapshot: &Snapshot) -> Config {
     Model::new(snapshot, &class::classes(snapshot), |_| true).config()
 }
 
+/// The statuses alone.
+pub fn statuses(snapshot: &Snapshot, report: Option<&Report>) -> Statuses {
+    Model::new(snapshot, &class::classes(snapshot), |_| true).statuses(report)
+}
+
 /// Everything that Config and statuses follow from.
 struct Model<'a> {
     classes: &'a class::Classes<'a>,

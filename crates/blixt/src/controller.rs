@@ -10,6 +10,7 @@
 
 pub mod accounts;
 pub mod events;
+pub mod fetched;
 pub mod fleet;
 pub mod history;
 pub mod leader;

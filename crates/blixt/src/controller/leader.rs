@@ -14,12 +14,9 @@ use blixt_core::api::ObjectKey;
 use blixt_core::config::Generation;
 use blixt_core::snapshot::Snapshot;
 use blixt_core::status::Statuses;
-use blixt_core::translate::{
-    self, Report, ServiceAccount, Touched, Translation, infrastructure, retranslate, translate,
-};
+use blixt_core::translate::{self, Report, ServiceAccount, Touched, infrastructure, retranslate};
 use blixt_loader::release_memory;
 use jiff::Timestamp;
-use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
 use super::events::Events;
@@ -73,7 +70,7 @@ pub struct Outlets {
     /// To itself, from beside the loop.
     pub worked: mpsc::Sender<Result<Worked, String>>,
     /// Statuses to the API server,
-    pub writes: mpsc::UnboundedSender<(ObjectKey, Value)>,
+    pub writes: mpsc::UnboundedSender<(ObjectKey, Box<str>)>,
     /// addresses that rest to the Lease,
     pub resting: watch::Sender<BTreeSet<IpAddr>>,
     /// ServiceAccounts,
@@ -287,7 +284,7 @@ impl Leader {
         let snapshot = &self.objects.snapshot;
         let config = match touched {
             Touched::Services(services) if !is_first => retranslate(snapshot, &last.config, services),
-            _ => translate::config(snapshot),
+            _ => translate::config(snapshot).sharing(&last.config),
         };
         if config == *last.config && !is_first {
             return;
@@ -359,10 +356,7 @@ impl Leader {
                 Touched::Services(services) => {
                     (translate::retell(&snapshot, report.as_deref(), &services), false)
                 }
-                Touched::Everything => {
-                    let Translation { statuses, .. } = translate(&snapshot, report.as_deref());
-                    (statuses, true)
-                }
+                Touched::Everything => (translate::statuses(&snapshot, report.as_deref()), true),
             };
             let due = ledger.due(&statuses, is_all, hold, &observed, now);
             let assigned = is_all.then(|| assigned::of(&statuses));

@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn what_the_api_server_has_already_is_not_written_by_a_new_leader() {
         let first = due(&mut Ledger::default(), status(ConditionStatus::True), true, &observed(None));
-        let written = observed(Some(first.writes[0].body["status"].to_string()));
+        let written = observed(Some(first.writes[0].value()["status"].to_string()));
         let mut ledger = Ledger::default();
         assert_eq!(due(&mut ledger, status(ConditionStatus::True), true, &written).writes, []);
         assert!(ledger.agrees(&key(), &written[&key()]));
@@ -168,7 +168,7 @@ mod tests {
     fn what_somebody_else_overwrote_is_written_again() {
         let mut ledger = Ledger::default();
         let first = due(&mut ledger, status(ConditionStatus::True), true, &observed(None));
-        let mut body = first.writes[0].body["status"].clone();
+        let mut body = first.writes[0].value()["status"].clone();
         body["conditions"][0]["status"] = "False".into();
         let spoilt = observed(Some(body.to_string()));
         assert!(!ledger.agrees(&key(), &spoilt[&key()]));
@@ -185,7 +185,7 @@ mod tests {
             Status::Gateway(GatewayStatus { conditions, ..GatewayStatus::default() })
         };
         let first = due(&mut Ledger::default(), served("7"), true, &observed(None));
-        let written = observed(Some(first.writes[0].body["status"].to_string()));
+        let written = observed(Some(first.writes[0].value()["status"].to_string()));
         let mut ledger = Ledger::default();
         assert_eq!(due(&mut ledger, served("1001"), true, &written).writes, []);
         assert_eq!(due(&mut ledger, served("1001"), true, &written).writes, []);

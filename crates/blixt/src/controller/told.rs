@@ -15,10 +15,18 @@ use crate::status::book::{Book, Transition};
 pub struct Write {
     /// Whose status.
     pub key: ObjectKey,
-    /// The object that is applied.
-    pub body: Value,
+    /// The object that is applied, as JSON: of ten thousand routes that wait, the text is a tenth of the values.
+    pub body: Box<str>,
     /// What turned by it.
     pub transitions: Vec<Transition>,
+}
+
+impl Write {
+    /// The object that is applied.
+    #[cfg(test)]
+    pub fn value(&self) -> Value {
+        serde_json::from_str(&self.body).expect("it was written as JSON")
+    }
 }
 
 /// The part of an object's status that is ours.
@@ -68,7 +76,7 @@ pub fn withdrawal(key: &ObjectKey, observed: &Observed) -> Option<Write> {
     })
 }
 
-fn body(key: &ObjectKey, observed: &Observed, status: Value) -> Value {
+fn body(key: &ObjectKey, observed: &Observed, status: Value) -> Box<str> {
     let resource = resource(key.kind);
     let mut metadata = Map::new();
     metadata.insert("name".to_owned(), key.name.as_str().into());
@@ -85,6 +93,8 @@ fn body(key: &ObjectKey, observed: &Observed, status: Value) -> Value {
         "metadata": metadata,
         "status": status,
     })
+    .to_string()
+    .into()
 }
 
 fn is_ours(parent: &Value) -> bool {
@@ -158,14 +168,14 @@ mod tests {
             ),
         ] {
             let write = write(&key(kind), &status, &nothing, now());
-            assert_eq!(own(kind, &observed(&write.body["status"])), Some(status));
+            assert_eq!(own(kind, &observed(&write.value()["status"])), Some(status));
         }
     }
 
     #[test]
     fn entries_of_other_controllers_stay_and_nothing_is_missed_that_they_write_meanwhile() {
         let before = observed(&json!({"parents": [foreign()]}));
-        let Write { body, .. } = write(&key(Kind::TcpRoute), &route(ConditionStatus::True), &before, now());
+        let body = write(&key(Kind::TcpRoute), &route(ConditionStatus::True), &before, now()).value();
         assert_eq!(body["status"]["parents"].as_array().unwrap().len(), 2);
         assert_eq!(body["status"]["parents"][1], foreign());
         assert_eq!(body["metadata"]["resourceVersion"], "42");
@@ -179,26 +189,27 @@ mod tests {
             &Observed { resource_version: "1".to_owned(), status: None },
             "2025-01-01T00:00:00Z".parse().unwrap(),
         );
-        let before = observed(&first.body["status"]);
+        let before = observed(&first.value()["status"]);
         for (status, time) in [
             (ConditionStatus::True, "2025-01-01T00:00:00Z"),
             (ConditionStatus::False, "2026-01-31T12:00:00Z"),
         ] {
-            let Write { body, .. } = write(&key(Kind::TcpRoute), &route(status), &before, now());
+            let body = write(&key(Kind::TcpRoute), &route(status), &before, now()).value();
             assert_eq!(body["status"]["parents"][0]["conditions"][0]["lastTransitionTime"], time);
         }
     }
 
     #[test]
     fn a_route_that_left_keeps_only_what_others_say() {
-        let Write { body, .. } = write(
+        let body = write(
             &key(Kind::UdpRoute),
             &route(ConditionStatus::True),
             &observed(&json!({"parents": [foreign()]})),
             now(),
-        );
+        )
+        .value();
         let withdrawn = withdrawal(&key(Kind::UdpRoute), &observed(&body["status"])).unwrap();
-        assert_eq!(withdrawn.body["status"], json!({"parents": [foreign()]}));
-        assert_eq!(withdrawal(&key(Kind::UdpRoute), &observed(&withdrawn.body["status"])), None);
+        assert_eq!(withdrawn.value()["status"], json!({"parents": [foreign()]}));
+        assert_eq!(withdrawal(&key(Kind::UdpRoute), &observed(&withdrawn.value()["status"])), None);
     }
 }

@@ -8,13 +8,15 @@ use blixt_core::api::{Kind, Object, ObjectKey};
 use blixt_core::manifest::typed;
 use futures_util::StreamExt;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind};
+use kube::api::{Api, ApiResource, GroupVersionKind};
 use kube::runtime::watcher::{Config, Event};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+
+use super::fetched::Fetched;
 
 /// Objects a page of a list.
 const PAGE: u32 = 500;
@@ -100,9 +102,9 @@ pub fn watch(
     let mut tasks = JoinSet::new();
     for kind in kinds.iter().copied() {
         let resource = resource(kind);
-        let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-        let put = move |object: DynamicObject| object_seen(kind, object);
-        let gone = move |object: &DynamicObject| Some(Seen::Gone(key(kind, object)));
+        let api: Api<Fetched> = Api::all_with(client.clone(), &resource);
+        let put = move |object: Fetched| object_seen(kind, object);
+        let gone = move |object: &Fetched| Some(Seen::Gone(key(kind, object)));
         let config = Config::default().page_size(PAGE);
         // Other Secrets are nobody's certificate, and nobody's business.
         let config = if kind == Kind::Secret { config.fields("type=kubernetes.io/tls") } else { config };
@@ -168,11 +170,10 @@ fn next_step(error: &str) -> &'static str {
     }
 }
 
-fn object_seen(kind: Kind, object: DynamicObject) -> Option<Seen> {
+fn object_seen(kind: Kind, object: Fetched) -> Option<Seen> {
     let key = key(kind, &object);
     let resource_version = object.resource_version().unwrap_or_default();
-    let DynamicObject { metadata, data: mut fields, .. } = object;
-    let status = fields.get_mut("status").map(Value::take).filter(|status| !status.is_null());
+    let Fetched { metadata, mut fields, status } = object;
     let metadata = json!({
         "name": metadata.name,
         "namespace": metadata.namespace.unwrap_or_default(),
@@ -182,20 +183,14 @@ fn object_seen(kind: Kind, object: DynamicObject) -> Option<Seen> {
         "generation": metadata.generation.unwrap_or_default(),
         "creationTimestamp": metadata.creation_timestamp,
     });
-    if let Value::Object(fields) = &mut fields {
-        fields.remove("status");
-        fields.insert("metadata".to_owned(), metadata);
-    }
-    Some(match typed(kind, fields) {
-        Ok(object) => {
-            let status = status.map(|status| status.to_string().into());
-            Seen::Object(Box::new(SeenObject { object, resource_version, status }))
-        }
+    fields.insert("metadata".to_owned(), metadata);
+    Some(match typed(kind, Value::Object(fields)) {
+        Ok(object) => Seen::Object(Box::new(SeenObject { object, resource_version, status })),
         Err(error) => Seen::Unusable(key, error.to_string()),
     })
 }
 
-fn key(kind: Kind, object: &DynamicObject) -> ObjectKey {
+fn key(kind: Kind, object: &Fetched) -> ObjectKey {
     ObjectKey {
         kind,
         namespace: object.namespace().unwrap_or_default().into(),
@@ -289,12 +284,12 @@ mod tests {
 
     #[test]
     fn an_object_keeps_its_status_apart_and_unknown_fields_are_no_trouble() {
-        let object: DynamicObject = serde_json::from_value(json!({
+        let object: Fetched = serde_json::from_str(&json!({
             "apiVersion": "v1", "kind": "Service",
             "metadata": {"name": "web", "namespace": "default", "resourceVersion": "7", "generation": 3},
             "spec": {"clusterIP": "10.96.0.7", "newField": true, "ports": [{"port": 80, "nodePort": 30080, "targetPort": 8080}]},
             "status": {"loadBalancer": {}}
-        }))
+        }).to_string())
         .unwrap();
         let Some(Seen::Object(seen)) = object_seen(Kind::Service, object) else { panic!() };
         assert_eq!(
@@ -306,10 +301,13 @@ mod tests {
 
     #[test]
     fn what_cannot_be_used_says_why() {
-        let object: DynamicObject = serde_json::from_value(json!({
-            "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "default"},
-            "spec": {"ports": 7}
-        }))
+        let object: Fetched = serde_json::from_str(
+            &json!({
+                "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "default"},
+                "spec": {"ports": 7}
+            })
+            .to_string(),
+        )
         .unwrap();
         assert!(matches!(object_seen(Kind::Service, object), Some(Seen::Unusable(key, why))
             if key.name == "web" && !why.is_empty()));

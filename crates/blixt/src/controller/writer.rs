@@ -6,12 +6,13 @@ use std::time::Duration;
 use blixt_core::api::ObjectKey;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, Error};
-use serde_json::Value;
+use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use super::fetched::Fetched;
 use super::watch::resource;
 
 /// Who we are in `managedFields`.
@@ -44,10 +45,10 @@ pub enum Failure {
 /// Writes what comes until nobody sends any more.
 pub async fn run(
     client: Client,
-    mut jobs: mpsc::UnboundedReceiver<(ObjectKey, Value)>,
+    mut jobs: mpsc::UnboundedReceiver<(ObjectKey, Box<str>)>,
     outcomes: mpsc::UnboundedSender<Outcome>,
 ) {
-    let mut waiting: BTreeMap<ObjectKey, Value> = BTreeMap::new();
+    let mut waiting: BTreeMap<ObjectKey, Box<str>> = BTreeMap::new();
     let mut busy: BTreeSet<ObjectKey> = BTreeSet::new();
     let mut under_way = FuturesUnordered::new();
     loop {
@@ -72,14 +73,15 @@ pub async fn run(
     }
 }
 
-async fn apply_status(client: Client, key: ObjectKey, body: Value) -> Outcome {
+async fn apply_status(client: Client, key: ObjectKey, body: Box<str>) -> Outcome {
     let resource = resource(key.kind);
-    let api: Api<DynamicObject> = if key.kind.namespaced() {
+    let api: Api<Fetched> = if key.kind.namespaced() {
         Api::namespaced_with(client, &key.namespace, &resource)
     } else {
         Api::all_with(client, &resource)
     };
     let params = PatchParams::apply(FIELD_MANAGER).force();
+    let body = RawValue::from_string(body.into()).expect("it was written as JSON");
     let patch = Patch::Apply(&body);
     let applied = timeout(PATIENCE, api.patch_status(&key.name, &params, &patch)).await;
     let result = match applied {

@@ -2,7 +2,7 @@
 
 use blixt_core::api::{Kind, Object};
 use blixt_core::manifest::typed;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::super::watch::SeenObject;
 use super::*;
@@ -15,7 +15,7 @@ struct Stage {
     published: watch::Receiver<Published>,
     resting: watch::Receiver<BTreeSet<IpAddr>>,
     worked: mpsc::Receiver<Result<Worked, String>>,
-    writes: mpsc::UnboundedReceiver<(ObjectKey, Value)>,
+    writes: mpsc::UnboundedReceiver<(ObjectKey, Box<str>)>,
     events: mpsc::Receiver<(Object, crate::status::book::Transition)>,
 }
 
@@ -101,7 +101,7 @@ impl Stage {
         }
         let mut written = Vec::new();
         while let Ok((key, body)) = self.writes.try_recv() {
-            written.push((key.kind.name().to_owned(), body));
+            written.push((key.kind.name().to_owned(), serde_json::from_str(&body).unwrap()));
         }
         written
     }
