@@ -94,9 +94,10 @@ impl<A: Address> Headers<A> {
         self.key.protocol as u8
     }
 
-    /// The first packet of a TCP connection.
+    /// The first packet of a TCP connection. One that ends a connection at the same time begins none: RST is looked at first (RFC 9293,
+    /// section 3.10.7), and with FIN it is ignored where somebody listens.
     pub const fn is_syn(&self) -> bool {
-        self.flags & (SYN | ACK) == SYN
+        self.flags & (SYN | ACK | RST | FIN) == SYN
     }
 
     /// Offset of the transport checksum.

@@ -85,8 +85,8 @@ pub(crate) fn receive<A: Icmp, P: Packet, S: State<A>>(pkt: &mut P, state: &S, h
         return if is_owned { echo(pkt, state, headers).into() } else { Verdict::Pass.into() };
     }
     pkt.gather();
-    let kind = match pkt.read(headers.transport) {
-        Ok([kind]) => kind,
+    let kind = match kind(pkt, headers) {
+        Ok(kind) => kind,
         Err(reason) if is_owned => return Verdict::Drop(reason).into(),
         Err(_) => return Verdict::Pass.into(),
     };
@@ -101,6 +101,16 @@ pub(crate) fn receive<A: Icmp, P: Packet, S: State<A>>(pkt: &mut P, state: &S, h
         true => Verdict::Drop(DropReason::Refused).into(),
         false => Verdict::Pass.into(),
     }
+}
+
+/// The type of a message. What follows the packet in its frame is none of it.
+#[inline(always)]
+fn kind<A: Address, P: Packet>(pkt: &P, headers: &Headers<A>) -> Result<u8, DropReason> {
+    if headers.payload() < HEADER as u32 {
+        return Err(DropReason::BadLength);
+    }
+    let [kind] = pkt.read(headers.transport)?;
+    Ok(kind)
 }
 
 /// Decides about an ICMP packet that leaves by a device: only the errors of backends on this machine are ours.

@@ -42,6 +42,15 @@ pub(super) fn cases() -> Vec<Case> {
             steps.push(anew(talk));
             steps
         }),
+        of("a SYN that ends a connection as well begins none", Protocol::Tcp, Way::Local, |talk| {
+            [SYN, SYN | RST, SYN | RST, SYN | FIN]
+                .map(|flags| {
+                    let request = talk.request().flags(flags);
+                    let seen = request.translated(talk.client(), talk.backend());
+                    client_sends(&request.bytes()).delivered(from_client(&seen.bytes()))
+                })
+                .into()
+        }),
         of("a reset that neither side believes ends nothing", Protocol::Tcp, Way::Nat, |talk| {
             let other = IpPacket::new(talk.protocol, (talk.net.other_client, CLIENT_PORT), talk.frontend());
             let mut steps = opened(talk);

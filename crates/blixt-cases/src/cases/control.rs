@@ -7,8 +7,8 @@ use blixt_core::tables::Way;
 use blixt_packet::DropReason;
 
 use super::{CLIENT_PORT, Talk, of, of_each};
-use crate::case::{Case, Step, backend_sends, client_sends, leaves};
-use crate::network::{Net, from_client, to_client};
+use crate::case::{Case, Step, backend_sends, client_sends, enters, leaves};
+use crate::network::{CLIENT_SIDE, Net, from_client, to_client};
 use crate::packet::{IpPacket, icmp, icmp_number, ip};
 
 pub(super) fn cases() -> Vec<Case> {
@@ -85,6 +85,12 @@ pub(super) fn cases() -> Vec<Case> {
             Way::Nat,
             |talk| [0, 3, 1000].into_iter().flat_map(|length| echo(&talk.net, length)).collect(),
         ),
+        of(
+            "what follows a packet in its frame is no ICMP message, nor part of one",
+            Protocol::Udp,
+            Way::Nat,
+            |talk| (0..8).flat_map(|length| short(&talk.net, length)).collect(),
+        ),
     ]
     .concat()
 }
@@ -118,6 +124,17 @@ fn error(from: IpAddr, to: IpAddr, hops: u8, kind: (u8, u8), about: &IpPacket, l
     let about = about.bytes();
     let body = icmp(from, to, kind.0, kind.1, [0, 0, 5, 100], &about[..length.min(about.len())]);
     ip(from, to, icmp_number(from), hops, &body)
+}
+
+/// An echo request of which the packet holds so many bytes, and the frame all.
+fn short(net: &Net, length: usize) -> [Step; 2] {
+    let kind = if net.client.is_ipv4() { 8 } else { 128 };
+    let frame = |to| {
+        let message = icmp(net.client, to, kind, 0, [0x12, 0x34, 0, 1], b"echo");
+        let packet = ip(net.client, to, icmp_number(net.client), 64, &message[..length]);
+        enters(CLIENT_SIDE, [&from_client(&packet), &message[length..]].concat())
+    };
+    [frame(net.owned).dropped(DropReason::BadLength), frame(net.frontend).passes()]
 }
 
 fn echo(net: &Net, length: usize) -> [Step; 2] {

@@ -38,8 +38,22 @@ pub(super) fn cases() -> Vec<Case> {
                 enters(CLIENT_SIDE, solicitation(v6.client, v6.frontend)).passes(),
             ],
         ),
+        case(
+            "a solicitation that is not valid is left alone (RFC 4861, section 7.1.1)",
+            tables(Way::Nat),
+            vec![
+                enters(CLIENT_SIDE, solicits(v6.client, group(v6.owned), 1, v6.owned)).passes(),
+                enters(CLIENT_SIDE, solicits(Ipv6Addr::LOCALHOST.into(), group(v6.owned), 0, v6.owned))
+                    .passes(),
+                enters(CLIENT_SIDE, solicits(ALL_NODES.into(), group(v6.owned), 0, v6.owned)).passes(),
+                // Who asks for its own address asks its neighbours.
+                enters(CLIENT_SIDE, solicits(Ipv6Addr::UNSPECIFIED.into(), v6.owned, 0, v6.owned)).passes(),
+            ],
+        ),
     ]
 }
+
+const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
 /// An ARP request.
 pub(super) fn asks(source: IpAddr, target: IpAddr) -> Vec<u8> {
@@ -52,16 +66,26 @@ pub(super) fn asks(source: IpAddr, target: IpAddr) -> Vec<u8> {
 
 /// A neighbour solicitation.
 pub(super) fn solicitation(source: IpAddr, target: IpAddr) -> Vec<u8> {
+    solicits(source, group(target), 0, target)
+}
+
+/// One with another destination, or another code.
+fn solicits(source: IpAddr, destination: IpAddr, code: u8, target: IpAddr) -> Vec<u8> {
     let low = octets_v6(target);
-    let last = u16::from_be_bytes([low[14], low[15]]);
-    let group = IpAddr::V6(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(low[13]), last));
     let payload = [&low[..], &[1, 1], &CLIENT_MAC].concat();
-    let body = icmp(source, group, 135, 0, [0; 4], &payload);
+    let body = icmp(source, destination, 135, code, [0; 4], &payload);
     frame(
         [0x33, 0x33, 0xff, low[13], low[14], low[15]],
         CLIENT_MAC,
-        &ip(source, group, icmp_number(source), 255, &body),
+        &ip(source, destination, icmp_number(source), 255, &body),
     )
+}
+
+/// Where the neighbours of an address listen.
+fn group(address: IpAddr) -> IpAddr {
+    let low = octets_v6(address);
+    let last = u16::from_be_bytes([low[14], low[15]]);
+    Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(low[13]), last).into()
 }
 
 fn octets_v4(address: IpAddr) -> [u8; 4] {

@@ -48,13 +48,14 @@ pub fn route<A: Address>(maps: &Maps, source: A, destination: A) -> Route {
     }
 }
 
-/// What the kernel says about the next frame. Whole words: on the stack the verifier takes no others.
-#[repr(align(8))]
+/// What the kernel says about the next frame. Whole words: on the stack the verifier takes no others. The compiler may keep the addresses
+/// alone there, and read two words of them as one: they stand where they are aligned to that.
+#[repr(C, align(8))]
 #[derive(Default)]
 struct Frame {
-    ifindex: u32,
     /// Source and destination MAC address, one behind the other.
     macs: [u32; 3],
+    ifindex: u32,
 }
 
 impl Frame {

@@ -23,7 +23,8 @@ pub(crate) fn solicited<P: Packet, S: State<V6>>(pkt: &mut P, state: &S, headers
     }
 }
 
-/// False: the packet asks for nothing of ours, or is not valid (section 7.1.1) and the stack will ignore it as well.
+/// False: the packet asks for nothing of ours, or is not valid (section 7.1.1) and the stack will ignore it as well. Its options are not
+/// looked at.
 #[inline(always)]
 fn advertise<P: Packet, S: State<V6>>(
     pkt: &mut P,
@@ -35,10 +36,19 @@ fn advertise<P: Packet, S: State<V6>>(
     if !is_plain || headers.hops != HOPS || length < LENGTH - OPTION || length as usize > MAX_SUM {
         return Ok(false);
     }
-    let Ok(target) = pkt.words::<4>(headers.transport + 8) else {
+    let Ok([first, _, t0, t1, t2, t3]) = pkt.words::<6>(headers.transport) else {
         return Ok(false);
     };
-    let target = V6(target);
+    let [_, code, _, _] = first.to_ne_bytes();
+    let target = V6([t0, t1, t2, t3]);
+    // Who has no address yet asks whether another has it: all hear the answer.
+    let source = headers.key.source;
+    let is_probe = source == V6::default();
+    let is_from_somebody =
+        if is_probe { headers.key.destination == listeners(target) } else { source.is_host() };
+    if code != 0 || !is_from_somebody {
+        return Ok(false);
+    }
     let Some([a, b, c, d, e, f]) = mac(state, target, headers.link) else {
         return Ok(false);
     };
@@ -55,9 +65,7 @@ fn advertise<P: Packet, S: State<V6>>(
         pkt.grow(headers.network, end - pkt.len())?;
     }
 
-    // Who has no address yet asks whether another has it: all hear the answer.
-    let is_probe = headers.key.source == V6::default();
-    let to = if is_probe { ALL_NODES } else { headers.key.source };
+    let to = if is_probe { ALL_NODES } else { source };
     let [first, second, third] = if is_probe { ALL_NODES_MAC } else { headers.mac };
     let [[g, h], [i, j], [k, l]] = [first, second, third].map(u16::to_ne_bytes);
     pkt.write(0, [g, h, i, j, k, l, a, b, c, d, e, f])?;
@@ -73,10 +81,16 @@ fn advertise<P: Packet, S: State<V6>>(
         .add_all(target.0)
         .add_all([flags, option, mac]);
     let [high, low] = (!sum.fold()).to_ne_bytes();
-    let [t0, t1, t2, t3] = target.0;
     let kind = u32::from_ne_bytes([ADVERTISEMENT, 0, high, low]);
     pkt.write_words(headers.transport, [kind, flags, t0, t1, t2, t3, option, mac])?;
     Ok(true)
+}
+
+/// The group in which the neighbours of an address listen (RFC 4291, section 2.7.1): `ff02::1:ff00:0` and its last 24 bits.
+#[inline(always)]
+const fn listeners(V6([.., last]): V6) -> V6 {
+    let [_, b, c, d] = last.to_ne_bytes();
+    V6([u32::from_be(0xff02_0000), 0, u32::from_be(1), u32::from_ne_bytes([0xff, b, c, d])])
 }
 
 /// No router has touched the packet: it comes from this very link.
