@@ -8,6 +8,7 @@ mod cluster;
 mod codegen;
 mod conformance;
 mod demo;
+mod fuzz;
 mod image;
 mod leftovers;
 mod manifests;
@@ -53,6 +54,8 @@ enum Command {
     Conformance(conformance::Args),
     /// Run every test, and compare with `docs/tests.md`.
     Test(test::Args),
+    /// Fuzz the packet path against a plain model of it, on the host and in the kernel.
+    Fuzz(fuzz::Args),
     /// Measure speed and memory against their bars, and write `docs/performance/`.
     Bench(bench::Args),
     /// Change everything under load for a long time, and look at what must hold.
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
         Command::Cluster(args) => cluster::run(&args),
         Command::Conformance(args) => conformance::run(&args),
         Command::Test(args) => test::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Soak(args) => soak::run(&args),
         Command::VmTest(args) => vm_test::run(&args),

@@ -207,7 +207,7 @@ fn lines(reader: PipeReader) -> mpsc::Receiver<String> {
 }
 
 /// The variable that names the program which cargo runs tests with.
-fn runner_variable() -> Result<String> {
+pub fn runner_variable() -> Result<String> {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let version = crate::process::output(Command::new(rustc).arg("-vV")).context("rustc -vV: failed")?;
     let host =

@@ -35,8 +35,34 @@ fn our_crates_use_each_other_as_the_architecture_says() {
     }
 }
 
+#[test]
+fn the_model_knows_the_layout_of_the_maps_and_the_names_of_the_reasons_and_no_code_of_the_packet_path() {
+    let source = root().join("crates/blixt-model/src");
+    let mut files: Vec<_> =
+        ["flow.rs", "hash.rs", "model.rs", "packet.rs", "sum.rs"].map(|name| source.join(name)).into();
+    let parts = std::fs::read_dir(source.join("model")).expect("the model has parts");
+    files.extend(parts.map(|entry| entry.expect("it can be listed").path()));
+    let mut uses = 0;
+    for file in files {
+        let text = std::fs::read_to_string(&file).expect("it can be read");
+        for (at, name) in text.match_indices("blixt_packet::") {
+            let rest = &text[at + name.len()..];
+            let is_known = ["abi::", "DropReason;"].iter().any(|known| rest.starts_with(known));
+            assert!(
+                is_known,
+                "{}: blixt_packet::{}",
+                file.display(),
+                rest.lines().next().unwrap_or_default()
+            );
+            uses += 1;
+        }
+    }
+    assert!(uses > 0);
+}
+
 /// The crates of the workspace that have arrows; xtask uses others as programs, not as libraries.
-const PACKAGES: [&str; 5] = ["blixt-packet", "blixt-core", "blixt-loader", "blixt", "blixt-lab"];
+const PACKAGES: [&str; 6] =
+    ["blixt-packet", "blixt-core", "blixt-loader", "blixt", "blixt-lab", "blixt-model"];
 
 fn is_of(name: &str, family: &str) -> bool {
     name == family || name.strip_prefix(family).is_some_and(|rest| rest.starts_with('-'))

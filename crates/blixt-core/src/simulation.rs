@@ -94,6 +94,12 @@ impl<'a> Simulation<'a> {
         leave(pkt, self)
     }
 
+    /// The flows that this run began and did not end.
+    pub fn flows<A: AddressFamily>(&self) -> Vec<(FlowKey<A>, Flow<A>)> {
+        let written = A::flows(self).written.borrow();
+        written.iter().filter_map(|(key, flow)| Some((*key, (*flow)?))).collect()
+    }
+
     /// The flow of a tuple: from this run, else remembered.
     pub(crate) fn flow_of<A: AddressFamily>(&self, key: &FlowKey<A>) -> Option<Flow<A>> {
         let written = A::flows(self).written.borrow().get(key).copied();

@@ -2,6 +2,7 @@
 
 mod differential;
 mod flood;
+mod model;
 mod program;
 mod summed;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -15,6 +15,8 @@ use blixt_cases::{Given, Hook, Place};
 use blixt_core::diff::diff;
 use blixt_core::tables::{Op, Tables};
 use blixt_loader::{Capacity, Dataplane, Options};
+use blixt_model::network::{WIRE, WIRE_MAC};
+use blixt_packet::abi::Settings;
 use blixt_packet::{DropReason, Verdict};
 use nix::time::{ClockId, clock_gettime};
 
@@ -49,23 +51,30 @@ impl Programs {
 
     /// The same, with room for so many connections.
     pub fn run_with_room(hook: Hook, flows: u32, test: impl FnOnce(&mut Self) + Send) {
+        Self::run_with(hook, flows, SETTINGS, test);
+    }
+
+    /// The same, with other settings.
+    pub fn run_with(hook: Hook, flows: u32, settings: Settings, test: impl FnOnce(&mut Self) + Send) {
         World::run(|world| {
             // Their MAC addresses tell the kernel, and so TC, which frames are for this machine.
-            let (ours, inner) = (written(OUR_MAC), written(INNER_MAC));
+            let (ours, inner, wire) = (written(OUR_MAC), written(INNER_MAC), written(WIRE_MAC));
             world.ip(&format!(
                 "link add outside index {CLIENT_SIDE} address {ours} type veth peer name inside index {BACKEND_SIDE} address {inner}"
             ));
+            world.ip(&format!("link add wire index {WIRE} address {wire} type veth peer name end"));
             // Without addresses of their own the devices are silent: nothing but the test's frames is counted.
-            world.ip("link set outside addrgenmode none\nlink set inside addrgenmode none");
-            world.ip("link set outside up\nlink set inside up");
+            for device in ["outside", "inside", "wire", "end"] {
+                world.ip(&format!("link set {device} addrgenmode none\nlink set {device} up"));
+            }
             let capacity = Capacity { flows, ..options().capacity };
             // Nobody renews the next hops meanwhile, on a machine however slow.
             let hop_life = Duration::from_secs(24 * 3600);
-            let options = Options { capacity, settings: SETTINGS, hop_life, ..options() };
+            let options = Options { capacity, settings, hop_life, ..options() };
             let mut dataplane = Dataplane::open(&options).unwrap();
             if hook == Hook::Xdp {
                 // A frame is said to have come by a device only if that takes part in XDP.
-                for ifindex in [CLIENT_SIDE, BACKEND_SIDE] {
+                for ifindex in [CLIENT_SIDE, BACKEND_SIDE, WIRE] {
                     dataplane.attach(ifindex, blixt_loader::Hook::Xdp, false).unwrap();
                 }
             }
@@ -77,11 +86,26 @@ impl Programs {
 
     /// User space writes these tables; no flow is known.
     pub fn begin(&mut self, tables: &Tables) {
-        self.apply(&diff(&self.tables, tables));
+        self.write(tables);
         clear::<16, 32>(self.pins.join("FLOWS_V4"));
         clear::<40, 56>(self.pins.join("FLOWS_V6"));
         clear::<16, 12>(self.pins.join("FRAGMENTS_V4"));
         clear::<40, 12>(self.pins.join("FRAGMENTS_V6"));
+    }
+
+    /// User space writes these tables.
+    pub fn write(&mut self, tables: &Tables) {
+        self.apply(&diff(&self.tables, tables));
+    }
+
+    /// What user space has written.
+    pub fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    /// Where the maps are pinned.
+    pub fn pins(&self) -> &Path {
+        &self.pins
     }
 
     /// Seconds go by: the kernel's clock cannot be set, but every flow was seen so much earlier. On a machine that was started
@@ -92,6 +116,8 @@ impl Programs {
         thread::sleep(silence.saturating_sub(up));
         age::<16, 32>(self.pins.join("FLOWS_V4"), seconds);
         age::<40, 56>(self.pins.join("FLOWS_V6"), seconds);
+        age::<16, 12>(self.pins.join("FRAGMENTS_V4"), seconds);
+        age::<40, 12>(self.pins.join("FRAGMENTS_V6"), seconds);
     }
 
     /// User space writes.
@@ -102,15 +128,7 @@ impl Programs {
 
     /// Lets the programs see a frame. What XDP passes, the TC program behind it sees.
     pub fn show(&mut self, given: &Given) -> Seen {
-        let Given { place, frame, segment } = given;
-        let (mut action, mut out) = match *place {
-            Place::Leaves(ifindex) => self.run_tc("blixt_egress", ifindex, frame, *segment),
-            Place::Enters(ifindex) if self.hook == Hook::Xdp => self.run_xdp(ifindex, frame),
-            Place::Enters(ifindex) => self.run_tc("blixt_ingress", ifindex, frame, *segment),
-        };
-        if let (Hook::Xdp, Place::Enters(ifindex), XDP_PASS) = (self.hook, *place, action) {
-            (action, out) = self.run_tc("blixt_ingress", ifindex, &out, *segment);
-        }
+        let (action, out) = self.pass_by(given);
         let drops = self.dataplane.counters().unwrap().drops;
         let counted: Vec<DropReason> = drops
             .iter()
@@ -120,6 +138,22 @@ impl Programs {
         assert!(counted.len() <= 1, "one frame was counted for {counted:?}");
         self.drops = drops;
         Seen { action, reason: counted.first().copied(), frame: out }
+    }
+
+    /// The same without a look at the counters: what the last program returned, and the frame as it left it.
+    pub fn pass_by(&mut self, given: &Given) -> (i32, Vec<u8>) {
+        let Given { place, frame, segment } = given;
+        match *place {
+            Place::Leaves(ifindex) => self.run_tc("blixt_egress", ifindex, frame, *segment),
+            Place::Enters(ifindex) if self.hook == Hook::Xdp => {
+                let (action, out) = self.run_xdp(ifindex, frame);
+                if action != XDP_PASS {
+                    return (action, out);
+                }
+                self.run_tc("blixt_ingress", ifindex, &out, *segment)
+            }
+            Place::Enters(ifindex) => self.run_tc("blixt_ingress", ifindex, frame, *segment),
+        }
     }
 
     /// Lets the TC program see a frame that a network card has summed up. An error if the sum is not true afterwards.
@@ -238,7 +272,7 @@ where
 }
 
 /// Empties a table that the kernel writes.
-fn clear<const KEY: usize, const VALUE: usize>(pin: PathBuf) {
+pub fn clear<const KEY: usize, const VALUE: usize>(pin: PathBuf) {
     let mut map = table::<KEY, VALUE>(pin);
     let keys: Vec<[u8; KEY]> = map.keys().collect::<Result<_, _>>().unwrap();
     for key in keys {
@@ -246,7 +280,7 @@ fn clear<const KEY: usize, const VALUE: usize>(pin: PathBuf) {
     }
 }
 
-/// Moves the last word of every flow, the second when it was last seen, into the past.
+/// Moves the last word of every value, the second when it was last seen, into the past.
 fn age<const KEY: usize, const VALUE: usize>(pin: PathBuf, seconds: u32) {
     let mut map = table::<KEY, VALUE>(pin);
     let flows: Vec<([u8; KEY], [u8; VALUE])> = map.iter().collect::<Result<_, _>>().unwrap();
@@ -257,6 +291,6 @@ fn age<const KEY: usize, const VALUE: usize>(pin: PathBuf, seconds: u32) {
     }
 }
 
-fn table<const KEY: usize, const VALUE: usize>(pin: PathBuf) -> HashMap<MapData, [u8; KEY], [u8; VALUE]> {
+pub fn table<const KEY: usize, const VALUE: usize>(pin: PathBuf) -> HashMap<MapData, [u8; KEY], [u8; VALUE]> {
     Map::LruHashMap(MapData::from_pin(pin).unwrap()).try_into().unwrap()
 }
