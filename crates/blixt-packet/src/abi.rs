@@ -362,6 +362,9 @@ pub struct Settings {
     pub summed_offset: u32,
     /// Bit of `ip_summed`'s lowest bit in that byte.
     pub summed_shift: u32,
+    /// Not 0: what a backend sends to this machine without a flow goes to the stack even if no socket is bound to it, since
+    /// connection tracking may translate it for somebody else, as it does for kube-proxy.
+    pub passes_strays: u32,
 }
 
 impl Settings {
@@ -376,6 +379,7 @@ impl Settings {
         answers: 10_000,
         summed_offset: 0,
         summed_shift: 0,
+        passes_strays: 0,
     };
 }
 
@@ -400,5 +404,5 @@ const _: () = {
     assert!(size_of::<RouteHash>() == 8);
     assert!(size_of::<RouteCounters>() == 48);
     assert!(size_of::<AnswerBudget>() == 8);
-    assert!(size_of::<Settings>() == 28);
+    assert!(size_of::<Settings>() == 32);
 };

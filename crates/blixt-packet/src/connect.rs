@@ -34,11 +34,12 @@ pub(crate) fn connect<A: Address, S: State<A>>(state: &S, room: &mut Room<A>) ->
 }
 
 /// A segment of a backend that this machine's stack would answer although it knows nothing of the connection: the flow
-/// that it belonged to is over. What this machine merely forwards, or has a socket for, is none.
+/// that it belonged to is over. What this machine merely forwards, or has a socket for, is none. Beside kube-proxy nobody can
+/// tell it from a reply that connection tracking translates for others: then there are none.
 #[inline(always)]
 fn is_stray<A: Address, S: State<A>>(state: &S, headers: &Headers<A>) -> bool {
     let key = &headers.key;
-    if !key.destination.is_host() {
+    if state.setting(|settings| &settings.passes_strays) != 0 || !key.destination.is_host() {
         return false;
     }
     match state.socket(key) {

@@ -152,9 +152,9 @@ fn definitions(crds: &Path) -> Result<()> {
     let log = File::create(place::logs().join("crds.log"))?;
     let mut apply = kubectl().args(["apply", "--server-side", "--force-conflicts", "--filename"]);
     succeed(apply.arg(crds).arg("--filename").arg(own).stdout(log))?;
-    // It takes one for broken that has no conditions at all yet.
+    // It takes one for broken that has no conditions at all yet: then it is asked again. The time is that of all of them.
     wait_for("the CRDs", "apiserver", || {
-        kubectl().args(["wait", "--for=condition=Established", "--timeout=1s", "--all", "crd"])
+        kubectl().args(["wait", "--for=condition=Established", "--timeout=60s", "--all", "crd"])
     })
 }
 

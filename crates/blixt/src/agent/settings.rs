@@ -56,6 +56,7 @@ impl TryFrom<AgentArgs> for Settings {
         node.announces = false;
         // A pod does not.
         node.sees_processes = false;
+        node.beside_kube_proxy = true;
         Ok(Self {
             door: Door { url: bracketed(&controller), authority: authority.parse()?, token },
             // Nodes may share a file system, where they are namespaces of one machine.

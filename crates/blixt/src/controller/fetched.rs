@@ -80,8 +80,7 @@ impl<'de> Visitor<'de> for Fields {
                 "metadata" => fetched.metadata = map.next_value::<Metadata>()?.into(),
                 "status" => {
                     let status = map.next_value::<Option<Box<RawValue>>>()?;
-                    fetched.status =
-                        status.map(|status| Box::<str>::from(status)).filter(|text| &**text != "null");
+                    fetched.status = status.map(Box::<str>::from).filter(|text| &**text != "null");
                 }
                 _ => drop(fetched.fields.insert(name, map.next_value()?)),
             }

@@ -38,6 +38,8 @@ pub struct Settings {
     pub announces: bool,
     /// It sees every process of the machine, and so which network namespaces are gone.
     pub sees_processes: bool,
+    /// Connection tracking translates connections of others to the same backends, as it does for kube-proxy.
+    pub beside_kube_proxy: bool,
 }
 
 impl TryFrom<NodeArgs> for Settings {
@@ -67,6 +69,7 @@ impl TryFrom<NodeArgs> for Settings {
             node_name: node_name.map_or_else(host_name, Ok)?,
             announces: true,
             sees_processes: true,
+            beside_kube_proxy: false,
         })
     }
 }
@@ -79,7 +82,11 @@ impl Settings {
             capacity.flows = flows;
         }
         capacity.limits = self.limits;
-        Options { capacity, hop_life, remove_dead: self.sees_processes, ..Options::default() }
+        let settings = blixt_packet::abi::Settings {
+            passes_strays: self.beside_kube_proxy.into(),
+            ..blixt_packet::abi::Settings::DEFAULT
+        };
+        Options { capacity, settings, hop_life, remove_dead: self.sees_processes, ..Options::default() }
     }
 }
 
