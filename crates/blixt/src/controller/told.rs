@@ -21,14 +21,6 @@ pub struct Write {
     pub transitions: Vec<Transition>,
 }
 
-impl Write {
-    /// The object that is applied.
-    #[cfg(test)]
-    pub fn value(&self) -> Value {
-        serde_json::from_str(&self.body).expect("it was written as JSON")
-    }
-}
-
 /// The part of an object's status that is ours.
 pub fn own(kind: Kind, observed: &Observed) -> Option<Status> {
     let mut value: Value = serde_json::from_str(observed.status.as_deref()?).ok()?;
@@ -112,6 +104,14 @@ fn with_own_parents(status: &Value) -> Value {
         parents.retain(is_ours);
     }
     status
+}
+
+#[cfg(test)]
+impl Write {
+    /// The object that is applied.
+    pub fn value(&self) -> Value {
+        serde_json::from_str(&self.body).expect("it was written as JSON")
+    }
 }
 
 #[cfg(test)]
