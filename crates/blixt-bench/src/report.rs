@@ -49,7 +49,8 @@ const INTRODUCTION: &str = "\
 
 Written by `cargo xtask bench`, which measures Blixt against its bars and ends with 1 if a median misses one.
 The bars are ratios of one run wherever there is something to compare with: figures of two machines are not comparable, and
-those of a busy machine not even with themselves. In Kubernetes: [a cluster](cluster.md).
+those of a busy machine not even with themselves. `cargo xtask cluster bench` measures in
+Kubernetes.
 ";
 
 const METHOD: &str = "\

@@ -367,6 +367,25 @@ fn after_its_flow_a_backend_reaches_no_client_by_its_own_address_until_they_talk
 }
 
 #[test]
+fn what_a_backend_sends_without_a_flow_is_the_stacks_where_it_may_translate_it_for_others() {
+    for net in nets() {
+        let mut world = World::new(WAY_NAT);
+        let sends =
+            |world: &World, flags| world.backend_sends(&reply(&net, net.source, CLIENT_PORT, flags)).0;
+        for flags in [SYN | ACK, ACK, FIN | ACK] {
+            assert_eq!(sends(&world, flags), Verdict::Drop(DropReason::NoFlow));
+        }
+        world.settings.passes_strays = 1;
+        for flags in [SYN | ACK, ACK, FIN | ACK] {
+            assert_eq!(sends(&world, flags), Verdict::Pass);
+        }
+        // What has a flow is ours as before.
+        port_of(&world, &request(&net, SYN));
+        assert!(matches!(sends(&world, SYN | ACK), Verdict::Send(_)));
+    }
+}
+
+#[test]
 fn the_udp_of_a_backend_that_went_finds_whoever_takes_its_place() {
     for net in nets() {
         let mut world = World::new(WAY_NAT);
