@@ -128,10 +128,7 @@ impl Leader {
 
     /// Takes in what was seen.
     pub fn see(&mut self, seen: Seen) {
-        if self.fleet.see(&seen, Instant::now()) {
-            self.report_stale = true;
-            self.objects.set_node_addresses(self.fleet.node_addresses());
-        }
+        self.report_stale |= self.fleet.see(&seen, Instant::now());
         let was_complete = self.objects.is_complete();
         self.objects.see(seen);
         if !was_complete && self.objects.is_complete() {
@@ -148,6 +145,9 @@ impl Leader {
     pub fn converge(&mut self) {
         if !self.has_begun() {
             return;
+        }
+        if self.report_stale {
+            self.objects.set_node_addresses(self.fleet.node_addresses());
         }
         let touched = self.objects.take_touched();
         if !touched.is_nothing() {
