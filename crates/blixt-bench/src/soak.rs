@@ -19,7 +19,7 @@ use blixt_lab::{
 use indicatif::{ProgressBar, ProgressStyle};
 
 use self::findings::Findings;
-use self::manifests::{BACKENDS, Front, PROTOCOLS, State, TARGET, VISITORS};
+use self::manifests::{BACKENDS, Front, State, TARGET, VISITORS};
 use self::sample::Sample;
 use crate::stage::{PATIENCE, Stage};
 
@@ -131,7 +131,7 @@ impl Soak {
         let pacer = Pacer::start(&client, Front::Steady.place(family), PACE)?;
         let churns: Vec<(Front, Churn)> = [Front::Steady, Front::Kept]
             .into_iter()
-            .flat_map(|front| PROTOCOLS.map(|protocol| (front, protocol)))
+            .flat_map(|front| Protocol::ALL.map(|protocol| (front, protocol)))
             .map(|(front, protocol)| (front, Churn::start(&client, protocol, front.place(family), PAUSE)))
             .collect();
 
@@ -200,7 +200,7 @@ impl Soak {
     /// New connections reach the backends that are there, and no other.
     fn look_at_members(&mut self, family: Family) {
         let members: BTreeSet<String> = self.state.members.iter().copied().map(name).collect();
-        for protocol in PROTOCOLS {
+        for protocol in Protocol::ALL {
             let tally = tally(&self.stage.lab.client, protocol, Front::Members.place(family), FEW);
             self.look_at_failures("no new connection fails", &tally);
             let others: Vec<_> = tally.answers.keys().filter(|name| !members.contains(*name)).collect();
@@ -231,7 +231,7 @@ impl Soak {
         for port in VISITORS {
             let to = Front::Visitor(port).place(family);
             let is_there = self.state.visitors.contains(&port);
-            for protocol in PROTOCOLS {
+            for protocol in Protocol::ALL {
                 let result = match protocol {
                     Protocol::Tcp => connect(client, to).map(|connection| connection.answer),
                     Protocol::Udp => exchange(client, to, b"visitor"),

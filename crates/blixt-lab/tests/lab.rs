@@ -46,7 +46,7 @@ fn a_wire_like_lab_routes_too_and_its_peers_hold_an_xdp_program() {
 fn a_closed_port_is_counted_as_refused() {
     let (lab, _servers) = routed(&Layout { backends: 1, ..Layout::default() });
     let closed = SocketAddr::new(address(Family::V4, 1, Lab::OTHER), 9);
-    for protocol in [Protocol::Tcp, Protocol::Udp] {
+    for protocol in Protocol::ALL {
         let tally = tally(&lab.client, protocol, closed, 3);
         assert_eq!((tally.refused(), tally.answered()), (3, 0), "{protocol}: {tally:?}");
     }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Result;
-use blixt_lab::{Family, Lab, Protocol, address};
+use blixt_lab::{Family, Lab, address};
 
 use crate::stage::Stage;
 
@@ -230,6 +230,3 @@ endpoints:
     }
     text
 }
-
-/// Both transports.
-pub const PROTOCOLS: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];

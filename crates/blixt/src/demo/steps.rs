@@ -67,7 +67,7 @@ fn hooks(stage: &Stage) -> anyhow::Result<String> {
 /// New connections of all kinds, counted by who answered.
 pub(super) fn balance(stage: &Stage, screen: &Screen, findings: &mut Findings) -> anyhow::Result<()> {
     screen.heading(&format!("{CONNECTIONS} new connections of each kind, by backend"));
-    for protocol in [Protocol::Tcp, Protocol::Udp] {
+    for protocol in Protocol::ALL {
         for family in Family::ALL {
             let title = format!("{protocol} {}", Stage::gateway(family));
             let tally = dial(stage, screen, &title, protocol, Stage::gateway(family))?;

@@ -277,7 +277,7 @@ pub fn echo_on(connection: &mut Connection, bytes: usize) {
 
 /// Both protocols over both families.
 pub fn everything() -> impl Iterator<Item = (Protocol, Family)> {
-    [Protocol::Tcp, Protocol::Udp]
+    Protocol::ALL
         .into_iter()
         .flat_map(|protocol| Family::ALL.into_iter().map(move |family| (protocol, family)))
 }

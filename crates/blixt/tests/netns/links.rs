@@ -41,7 +41,7 @@ fn an_owned_address_on_the_link_is_answered_for_and_announced(hook: Hook) {
         assert!(announced.is_some(), "{address} was not announced");
     }
     for address in free {
-        for protocol in [Protocol::Tcp, Protocol::Udp] {
+        for protocol in Protocol::ALL {
             let tally = tally(&world.lab.client, protocol, at(address, PORT), 20);
             assert_eq!(tally.answered(), 20, "{protocol} {address}: {tally:?}");
         }

@@ -80,7 +80,7 @@ impl Manifests {
     /// One Gateway `lab` at the owned addresses of both families, with TCP and UDP on port 80, balanced over the
     /// Service `web` with all three backends.
     pub fn usual() -> Self {
-        let listeners = [Protocol::Tcp, Protocol::Udp].map(|protocol| Listener { protocol, port: PORT });
+        let listeners = Protocol::ALL.map(|protocol| Listener { protocol, port: PORT });
         Self {
             forwarding: "Nat",
             gateways: vec![Gateway {
