@@ -2,24 +2,11 @@
 
 use std::net::IpAddr;
 
+pub use blixt_cases::packet::{ACK, FIN, RST, SYN, TCP, UDP};
 use blixt_packet::DropReason;
 use blixt_packet::abi::Link;
 
 use crate::flow::Tuple;
-
-/// IP protocol numbers.
-pub const TCP: u8 = 6;
-/// See [`TCP`].
-pub const UDP: u8 = 17;
-
-/// Flags of TCP.
-pub const FIN: u8 = 1;
-/// See [`FIN`].
-pub const SYN: u8 = 2;
-/// See [`FIN`].
-pub const RST: u8 = 4;
-/// See [`FIN`].
-pub const ACK: u8 = 16;
 
 /// Extension headers of IPv6 that are followed.
 const MOST_EXTENSIONS: usize = 6;
