@@ -36,6 +36,11 @@ pub struct Part {
 }
 
 impl Line {
+    /// The numbers of one part in those of another, round by round.
+    pub fn ratio(what: &'static str, bar: Bar, of: Part, to: Part) -> Self {
+        Self { what, unit: "x", bar, rounds: ratios(&of.rounds, &to.rounds), parts: vec![of, to] }
+    }
+
     /// The median of the rounds.
     pub fn median(&self) -> f64 {
         median(&self.rounds)

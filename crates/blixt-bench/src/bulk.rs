@@ -7,11 +7,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use blixt_bars::{Bar, Line, Part};
 use blixt_lab::{Family, Lab, Machine, Process, address};
 use serde_json::Value;
 
 use crate::fleet;
-use crate::line::{Bar, Line, Part, ratios};
 use crate::nat::Nat;
 use crate::pin::pinned;
 use crate::proxy::Kind;
@@ -54,15 +54,9 @@ fn measure_pinned(blixt: &Path, rounds: usize) -> Result<Vec<Line>> {
             rounds.push(best(&stage.lab.client, kind.frontend(*port))?);
         }
     }
-    let line = |what, bar, other: &[f64], name| Line {
-        what,
-        unit: "x",
-        bar: Bar::AtLeast(bar),
-        rounds: ratios(&balanced, other),
-        parts: vec![
-            Part::new("Blixt", "Gbit/s", balanced.clone()),
-            Part::new(name, "Gbit/s", other.to_vec()),
-        ],
+    let part = |name: &str, rounds: &[f64]| Part::new(name, "Gbit/s", rounds.to_vec());
+    let line = |what, bar, other: &[f64], name| {
+        Line::ratio(what, Bar::AtLeast(bar), part("Blixt", &balanced), part(name, other))
     };
     Ok(vec![
         line("bulk TCP in TC, full NAT, against plain routing", 0.95, &plain, "plain routing"),

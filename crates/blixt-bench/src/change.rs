@@ -8,9 +8,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use aya::Pod;
 use aya::maps::{Array, HashMap, Map, MapData, MapError};
+use blixt_bars::{Bar, Line, Part, median, quantile};
 
 use crate::fleet::{self, LARGE, LAST_SLICE, NODES};
-use crate::line::{Bar, Line, Part, median, quantile};
 use crate::stage::{PATIENCE, Stage};
 
 /// Changes in a round.

@@ -10,11 +10,11 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use blixt_bars::{Bar, Line, Part};
 use blixt_lab::{Lab, Machine};
 use socket2::Socket;
 
 use crate::fleet::{self, LARGE, NODES};
-use crate::line::{Bar, Line, Part, ratios};
 use crate::nat::Nat;
 use crate::pin::pinned;
 use crate::proxy::Kind;
@@ -78,30 +78,20 @@ fn measure_pinned(blixt: &Path, rounds: usize) -> Result<Vec<Line>> {
     }
     large.stop()?;
     drop(servers);
-    let line = |what, bar, other: &[f64], name| Line {
-        what,
-        unit: "x",
-        bar: Bar::AtLeast(bar),
-        rounds: ratios(&at_one, other),
-        parts: vec![
-            Part::new("Blixt", "connections/s", at_one.clone()),
-            Part::new(name, "connections/s", other.to_vec()),
-        ],
+    let part = |name: &str, rounds: &[f64]| Part::new(name, "connections/s", rounds.to_vec());
+    let line = |what, bar, other: &[f64], name| {
+        Line::ratio(what, Bar::AtLeast(bar), part("Blixt", &at_one), part(name, other))
     };
     Ok(vec![
         line("new connections a second in TC, full NAT, against nftables DNAT", 1.0, &by_nat, "nftables"),
         line("new connections a second in TC, full NAT, against HAProxy", 1.7, &by_proxy[0], "HAProxy"),
         line("new connections a second in TC, full NAT, against nginx", 1.7, &by_proxy[1], "nginx"),
-        Line {
-            what: "new connections a second at 10 000 listeners, against one listener",
-            unit: "x",
-            bar: Bar::AtLeast(0.9),
-            rounds: ratios(&at_many, &at_one),
-            parts: vec![
-                Part::new("10 000 listeners", "connections/s", at_many),
-                Part::new("one listener", "connections/s", at_one),
-            ],
-        },
+        Line::ratio(
+            "new connections a second at 10 000 listeners, against one listener",
+            Bar::AtLeast(0.9),
+            part("10 000 listeners", &at_many),
+            part("one listener", &at_one),
+        ),
     ])
 }
 

@@ -6,9 +6,7 @@
 mod bulk;
 mod change;
 mod connections;
-mod facts;
 mod fleet;
-mod line;
 mod nat;
 mod packet;
 mod pin;
@@ -18,15 +16,16 @@ mod report;
 mod soak;
 mod stage;
 mod start;
+mod subject;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
+use blixt_bars::{Facts, Line, parts, table};
 use clap::Parser;
 
-use crate::facts::Facts;
-use crate::line::{Line, Subject};
+use crate::subject::Subject;
 
 /// What is run.
 #[derive(Parser, Debug)]
@@ -106,12 +105,12 @@ fn run(args: &Args) -> Result<Vec<Line>> {
         }
     }
     facts.end();
-    println!("{}\n{facts}", report::table(&lines));
+    println!("{}\n{facts}", table(&lines));
     if args.only.is_empty() {
         report::write(&args.docs, &lines, &facts)?;
         println!("written to {}", args.docs.display());
     } else {
-        println!("{}", report::parts(&lines));
+        println!("{}", parts(&lines));
     }
     Ok(lines)
 }

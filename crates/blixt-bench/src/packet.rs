@@ -11,12 +11,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use blixt_bars::{Bar, Line, Part};
 use blixt_lab::Machine;
 use blixt_loader::{Dataplane, cleanup};
 
 use self::frame::{ACK, FOREIGN, FRONTEND, Family, Place, SYN, Shape, Transport};
 use self::run::{End, Floor, Hook, Walk, program};
-use crate::line::{Bar, Line, Part, ratios};
 use crate::pin::pinned;
 
 /// Connections that are established before anything is measured: as many as the longest walk has.
@@ -200,11 +200,11 @@ fn take(floor: &mut Floor, dataplane: &mut Dataplane, targets: &[Target], rounds
 
 /// The cost of one target in that of another.
 fn line(costs: &Costs, what: &'static str, bar: f64, ours: Target, other: Target) -> Result<Line> {
-    let of = |target: Target| costs.get(&target).with_context(|| format!("{target:?}: not measured"));
-    let (ours, other) = ((name(ours), of(ours)?), (name(other), of(other)?));
-    let rounds = ratios(ours.1, other.1);
-    let parts = [ours, other].map(|(name, rounds)| Part::new(name, "ns", rounds.clone())).into();
-    Ok(Line { what, unit: "x", bar: Bar::AtMost(bar), rounds, parts })
+    let of = |target: Target| -> Result<Part> {
+        let rounds = costs.get(&target).with_context(|| format!("{target:?}: not measured"))?;
+        Ok(Part::new(name(target), "ns", rounds.clone()))
+    };
+    Ok(Line::ratio(what, Bar::AtMost(bar), of(ours)?, of(other)?))
 }
 
 fn lines(costs: &Costs) -> Result<Vec<Line>> {

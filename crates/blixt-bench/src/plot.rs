@@ -1,9 +1,8 @@
 //! Pictures in SVG, readable on light and dark ground.
 
-use std::fmt::Write;
+use blixt_bars::{Bar, Line, median, number};
 
-use crate::line::{Bar, Line, median};
-use crate::report::number;
+use std::fmt::Write;
 
 const WIDTH: f64 = 820.0;
 /// Where the scale begins and ends.

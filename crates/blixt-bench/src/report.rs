@@ -5,8 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use blixt_bars::{Facts, Line, parts_of};
-pub use blixt_bars::{number, parts, table};
+use blixt_bars::{Facts, Line, parts_of, table};
 
 use crate::plot;
 

@@ -7,10 +7,10 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use blixt_bars::{Bar, Line, Part};
 use blixt_lab::Machine;
 
 use crate::fleet::{self, LARGE, NODES};
-use crate::line::{Bar, Line, Part};
 use crate::stage::{PATIENCE, Stage};
 
 /// One cold start.

@@ -61,16 +61,12 @@ pub fn of_paths(measured: &Value) -> Result<Vec<Line>> {
     let rounds = list(measured)?;
     let gateway = each(rounds, |round| number(&round["gateway"]))?;
     let direct = each(rounds, |round| number(&round["direct"]))?;
-    Ok(vec![Line {
-        what: "bulk TCP through a Gateway to a pod on the receiving node, against the pod's own address",
-        unit: "x",
-        bar: Bar::AtLeast(0.95),
-        rounds: ratios(&gateway, &direct),
-        parts: vec![
-            Part::new("the Gateway's address", "Gbit/s", gateway),
-            Part::new("the pod's own address", "Gbit/s", direct),
-        ],
-    }])
+    Ok(vec![Line::ratio(
+        "bulk TCP through a Gateway to a pod on the receiving node, against the pod's own address",
+        Bar::AtLeast(0.95),
+        Part::new("the Gateway's address", "Gbit/s", gateway),
+        Part::new("the pod's own address", "Gbit/s", direct),
+    )])
 }
 
 /// Many objects.

@@ -1,8 +1,6 @@
-//! A line of the result, and what can be measured alone.
+//! What can be measured alone.
 
-pub use blixt_bars::{Bar, Line, Part, median, quantile, ratios};
-
-/// What can be measured alone.
+/// A subject.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, clap::ValueEnum)]
 pub enum Subject {
     /// A packet of an established flow.

@@ -1,3 +1,0 @@
-//! The machine that was measured on.
-
-pub use blixt_bars::Facts;
