@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::build::{build, build_object};
-use crate::process::{as_root, cargo, describe, succeed};
+use crate::process::{as_root, cargo, hand_over, succeed};
 use crate::setup::{self, Purpose};
 use crate::workspace;
 
@@ -33,7 +33,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let mut command = program("bench", &blixt)?;
     command.arg("--floor").arg(&floor);
     command.arg("--docs").arg(workspace::root().join("docs/performance")).args(&args.bench);
-    finish(command)
+    hand_over(&mut command)
 }
 
 /// The benchmark's program, to measure a `blixt` that was built as it is shipped.
@@ -43,10 +43,4 @@ pub fn program(command: &str, blixt: &Path) -> Result<Command> {
     let mut program = as_root(blixt.with_file_name("blixt-bench"));
     program.arg(command).arg("--blixt").arg(blixt);
     Ok(program)
-}
-
-/// Runs it: the exit code is its own.
-pub fn finish(mut command: Command) -> Result<ExitCode> {
-    let status = command.status().with_context(|| format!("{}: cannot be started", describe(&command)))?;
-    Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
 }

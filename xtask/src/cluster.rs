@@ -27,7 +27,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, bail};
 
 use crate::image;
-use crate::process::{describe, is_root, succeed};
+use crate::process::{hand_over, is_root, succeed};
 use crate::setup::{self, Purpose};
 
 /// What `cargo xtask cluster` takes.
@@ -245,12 +245,6 @@ fn lock() -> Result<File> {
     let file = File::open(place::LOCK).with_context(|| format!("{}: cannot be opened", place::LOCK))?;
     file.lock().with_context(|| format!("{}: cannot be locked", place::LOCK))?;
     Ok(file)
-}
-
-/// Runs a command with our input and output, and answers with its exit code.
-pub fn hand_over(command: &mut Command) -> Result<ExitCode> {
-    let status = command.status().with_context(|| format!("{}: cannot be started", describe(command)))?;
-    Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
 fn again_as_root() -> Result<ExitCode> {

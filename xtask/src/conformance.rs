@@ -15,10 +15,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::cluster::{
-    self, Load, Place, Proxy, Supplies, UNUSABLE, USABLE, as_root_again, client, hand_over,
-};
-use crate::process::is_root;
+use crate::cluster::{self, Load, Place, Proxy, Supplies, UNUSABLE, USABLE, as_root_again, client};
+use crate::process::{hand_over, is_root};
 use crate::workspace;
 use verdict::{PROFILES, Verdict};
 

@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::build;
-use crate::process::{as_root, describe};
+use crate::process::{as_root, hand_over};
 use crate::setup::{self, Purpose};
 
 /// What `cargo xtask demo` takes.
@@ -25,6 +25,5 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let blixt = build::build(compiler.as_ref(), true)?;
     let mut command = as_root(&blixt);
     command.arg("demo").args(&args.demo);
-    let status = command.status().with_context(|| format!("{}: cannot be started", describe(&command)))?;
-    Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
+    hand_over(&mut command)
 }

@@ -1,7 +1,7 @@
 //! Other programs: cargo, rustup, apt, and whatever needs root.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -59,6 +59,12 @@ pub fn succeed(command: &mut Command) -> Result<()> {
         bail!("{name}: {status}");
     }
     Ok(())
+}
+
+/// Runs a command with our input and output, and answers with its exit code.
+pub fn hand_over(command: &mut Command) -> Result<ExitCode> {
+    let status = command.status().with_context(|| format!("{}: cannot be started", describe(command)))?;
+    Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
 /// The command as a person would type it.

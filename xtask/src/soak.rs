@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use crate::bench::{finish, program};
+use crate::bench::program;
 use crate::build::build;
+use crate::process::hand_over;
 use crate::setup::{self, Purpose};
 
 /// What `cargo xtask soak` takes.
@@ -36,5 +37,5 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if let Some(seed) = args.seed {
         command.arg("--seed").arg(seed.to_string());
     }
-    finish(command)
+    hand_over(&mut command)
 }

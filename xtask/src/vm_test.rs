@@ -261,8 +261,9 @@ fn files_of_guest(
     }
     // The kernel asks it for modules, by that name.
     let modprobe = path("modprobe")?;
-    initramfs.program(&modprobe.canonicalize().unwrap_or_else(|_| modprobe.clone()))?;
-    initramfs.link("/sbin/modprobe", &modprobe.canonicalize().unwrap_or(modprobe).display().to_string());
+    let modprobe = modprobe.canonicalize().unwrap_or(modprobe);
+    initramfs.program(&modprobe)?;
+    initramfs.link("/sbin/modprobe", &modprobe.display().to_string());
     for module in kernel::modules(files, &kernel.release)? {
         initramfs.copy(&files.root.join(&module), Path::new("/").join(&module))?;
     }

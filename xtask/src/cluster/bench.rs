@@ -16,11 +16,11 @@ use blixt_bars::{Facts, Line, parts, table};
 use serde_json::Value;
 
 use super::{
-    Load, Place, Proxy, Supplies, admin, as_root_again, audit_log, client, hand_over, parts as built,
-    supplies, take_down,
+    Load, Place, Proxy, Supplies, admin, as_root_again, audit_log, client, parts as built, supplies,
+    take_down,
 };
 use crate::conformance;
-use crate::process::{describe, is_root};
+use crate::process::{describe, hand_over, is_root};
 
 /// What `cargo xtask cluster bench` takes.
 #[derive(clap::Args)]
