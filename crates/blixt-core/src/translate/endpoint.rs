@@ -56,7 +56,7 @@ impl<'a> Slices<'a> {
     }
 
     /// The endpoints of a port of a Service. Those that terminate and still serve take connections only while
-    /// no other does.
+    /// no other of their family does: a Service has slices of each, which change one after the other.
     pub fn endpoints(
         &self,
         own: Own<'_>,
@@ -98,10 +98,12 @@ impl<'a> Slices<'a> {
                 }
             }
         }
-        if found.serving.is_empty() {
-            found.serving = leaving;
-        } else {
-            found.draining.extend(leaving);
+        let families: BTreeSet<bool> =
+            found.serving.iter().map(|backend| backend.address.is_ipv4()).collect();
+        for backend in leaving {
+            let is_served = families.contains(&backend.address.is_ipv4());
+            let list = if is_served { &mut found.draining } else { &mut found.serving };
+            list.push(backend);
         }
         found
     }
