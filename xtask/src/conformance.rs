@@ -72,6 +72,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         cluster::take_down()?;
     }
     let verdict = result?;
+    // Last of all: what keeps the end of a log only, keeps this.
+    for saying in &verdict.sayings {
+        println!("{saying}");
+    }
     println!("conformance: {verdict}");
     Ok(if verdict.complaints.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

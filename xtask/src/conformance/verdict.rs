@@ -33,6 +33,8 @@ pub struct Verdict {
     pub skipped: u64,
     /// Why it is no success.
     pub complaints: Vec<String>,
+    /// What the tests that failed said last.
+    pub sayings: Vec<String>,
 }
 
 impl Verdict {
@@ -42,6 +44,7 @@ impl Verdict {
         self.failed += other.failed;
         self.skipped += other.skipped;
         self.complaints.extend(other.complaints);
+        self.sayings.extend(other.sayings);
     }
 
     /// What is wrong without being one test's fault counts as one that failed.
@@ -67,7 +70,42 @@ pub fn of_tests(succeeded: bool, output: &str) -> Verdict {
     if !succeeded {
         complaints.push("the exit status is not 0".to_owned());
     }
-    Verdict { passed: outcomes(output, "PASS").len(), failed: failed.len(), skipped: 0, complaints }.told()
+    let sayings = failed.iter().map(|name| sayings(output, name)).collect();
+    Verdict { passed: outcomes(output, "PASS").len(), failed: failed.len(), skipped: 0, complaints, sayings }
+        .told()
+}
+
+/// How much of what a test said is shown.
+const SAID: usize = 25;
+
+/// The last lines that a test said, and each of its parts that failed: what follows `=== RUN   TestL4/name/part`.
+fn sayings(output: &str, name: &str) -> String {
+    let parts = output.lines().filter_map(|line| {
+        let (_, part) = line.trim_start().strip_prefix("--- FAIL: ")?.split_once('/')?;
+        part.split(' ').next()
+    });
+    let of_it =
+        |part: &&str| part.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let mut text = String::new();
+    for part in parts.filter(of_it) {
+        let mut speaks = false;
+        let said: Vec<_> = output
+            .lines()
+            .filter(|line| {
+                if let Some(event) = line.strip_prefix("=== ") {
+                    let speaker = event.split_whitespace().nth(1).and_then(|name| name.split_once('/'));
+                    speaks = speaker.is_some_and(|(_, speaker)| speaker == part);
+                    return false;
+                }
+                speaks && !line.trim_start().starts_with("--- ")
+            })
+            .collect();
+        text += &format!(
+            "--- the end of what {part} said\n{}\n",
+            said[said.len().saturating_sub(SAID)..].join("\n")
+        );
+    }
+    text
 }
 
 /// Judges a run of the suite by its report as well; a whole run is held against [`PROFILES`].
@@ -146,6 +184,35 @@ PASS
         let verdict = of_suite(true, &output, Some(&report(19, 0)), true);
         assert_eq!((verdict.passed, verdict.failed), (1, 1));
         assert_eq!(verdict.complaints, ["failed: TCPRoute"]);
+    }
+
+    #[test]
+    fn a_test_that_failed_is_heard_and_its_parts_that_passed_are_not() {
+        let output = "\
+=== RUN   TestL4/Faults
+    faults_test.go:1: begins
+=== RUN   TestL4/Faults/AnAgent
+    load_test.go:1: 10 connections, 0 failed
+=== RUN   TestL4/Faults/TheLeader
+    load_test.go:2: 10 connections, 1 failed
+        refused
+=== NAME  TestL4/Faults
+    faults_test.go:2: ends
+    --- FAIL: TestL4/Faults (2.00s)
+        --- PASS: TestL4/Faults/AnAgent (1.00s)
+        --- FAIL: TestL4/Faults/TheLeader (1.00s)
+=== RUN   TestL4/FaultsOfOthers
+    faults_test.go:3: is another
+";
+        let expected = "\
+--- the end of what Faults said
+    faults_test.go:1: begins
+    faults_test.go:2: ends
+--- the end of what Faults/TheLeader said
+    load_test.go:2: 10 connections, 1 failed
+        refused
+";
+        assert_eq!(of_tests(false, output).sayings, [expected]);
     }
 
     #[test]
