@@ -312,7 +312,7 @@ fn tables() -> impl Strategy<Value = Tables> {
 }
 
 /// The counts in both maps of endpoints, by the bytes of the key.
-fn endpoints(world: &World) -> BTreeMap<Vec<u8>, u32> {
+pub fn endpoints(world: &World) -> BTreeMap<Vec<u8>, u32> {
     let map = |name| Map::HashMap(MapData::from_pin(world.pins().join(name)).unwrap());
     let v4: HashMap<MapData, [u8; 8], u32> = map("ENDPOINTS_V4").try_into().unwrap();
     let v6: HashMap<MapData, [u8; 20], u32> = map("ENDPOINTS_V6").try_into().unwrap();
@@ -320,7 +320,7 @@ fn endpoints(world: &World) -> BTreeMap<Vec<u8>, u32> {
     v4.chain(v6.iter().map(|entry| entry.map(|(key, count)| (key.to_vec(), count)).unwrap())).collect()
 }
 
-fn expected_endpoints(tables: &Tables) -> BTreeMap<Vec<u8>, u32> {
+pub fn expected_endpoints(tables: &Tables) -> BTreeMap<Vec<u8>, u32> {
     let mut counts = BTreeMap::new();
     for entry in tables.backends.values().filter(|entry| entry.state != BackendState::Gone) {
         let Endpoint { address, port, protocol } = entry.endpoint;
@@ -337,11 +337,16 @@ fn expected_endpoints(tables: &Tables) -> BTreeMap<Vec<u8>, u32> {
 
 /// The slots of a ring as the kernel has them; the test may do what the product does not need the right for.
 fn slots(world: &World, id: u32, len: u32) -> Vec<BackendId> {
-    let rings = Map::ArrayOfMaps(MapData::from_pin(world.pins().join("RINGS")).unwrap());
-    let rings: ArrayOfMaps<MapData, Array<MapData, [u32; 16]>> = rings.try_into().unwrap();
-    let ring = rings.get(&id, 0).unwrap();
+    let ring = ring_map(world, id);
     let slots = (0..ring.len()).flat_map(|chunk| ring.get(&chunk, 0).unwrap()).map(BackendId);
     slots.take(len as usize).collect()
+}
+
+/// The map of a ring.
+pub fn ring_map(world: &World, id: u32) -> Array<MapData, [u32; 16]> {
+    let rings = Map::ArrayOfMaps(MapData::from_pin(world.pins().join("RINGS")).unwrap());
+    let rings: ArrayOfMaps<MapData, Array<MapData, [u32; 16]>> = rings.try_into().unwrap();
+    rings.get(&id, 0).unwrap()
 }
 
 fn set_counter<V: aya::Pod>(world: &World, map: &str, index: u32, value: V) {

@@ -3,7 +3,7 @@
 mod differential;
 mod flood;
 mod model;
-mod program;
+pub mod program;
 mod summed;
 
 use blixt_cases::{Case, Hook, Step, cases};

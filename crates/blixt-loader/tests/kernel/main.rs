@@ -7,6 +7,7 @@ mod apply;
 mod attach;
 mod cases;
 mod cleanup;
+mod death;
 mod groups;
 mod open;
 mod verifier;

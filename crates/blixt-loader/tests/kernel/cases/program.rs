@@ -57,16 +57,7 @@ impl Programs {
     /// The same, with other settings.
     pub fn run_with(hook: Hook, flows: u32, settings: Settings, test: impl FnOnce(&mut Self) + Send) {
         World::run(|world| {
-            // Their MAC addresses tell the kernel, and so TC, which frames are for this machine.
-            let (ours, inner, wire) = (written(OUR_MAC), written(INNER_MAC), written(WIRE_MAC));
-            world.ip(&format!(
-                "link add outside index {CLIENT_SIDE} address {ours} type veth peer name inside index {BACKEND_SIDE} address {inner}"
-            ));
-            world.ip(&format!("link add wire index {WIRE} address {wire} type veth peer name end"));
-            // Without addresses of their own the devices are silent: nothing but the test's frames is counted.
-            for device in ["outside", "inside", "wire", "end"] {
-                world.ip(&format!("link set {device} addrgenmode none\nlink set {device} up"));
-            }
+            wire_network(world);
             let capacity = Capacity { flows, ..options().capacity };
             // Nobody renews the next hops meanwhile, on a machine however slow.
             let hop_life = Duration::from_secs(24 * 3600);
@@ -218,13 +209,32 @@ impl Programs {
     }
 }
 
+/// The devices of the cases' network. Their MAC addresses tell the kernel, and so TC, which frames are for this machine.
+pub fn wire_network(world: &World) {
+    let (ours, inner, wire) = (written(OUR_MAC), written(INNER_MAC), written(WIRE_MAC));
+    world.ip(&format!(
+        "link add outside index {CLIENT_SIDE} address {ours} type veth peer name inside index {BACKEND_SIDE} address {inner}"
+    ));
+    world.ip(&format!("link add wire index {WIRE} address {wire} type veth peer name end"));
+    // Without addresses of their own the devices are silent: nothing but the test's frames is counted.
+    for device in ["outside", "inside", "wire", "end"] {
+        world.ip(&format!("link set {device} addrgenmode none\nlink set {device} up"));
+    }
+}
+
+/// What the TC program at ingress makes of a frame that comes in.
+pub fn run_ingress(program: &SchedClassifier, given: &Given) -> (i32, Vec<u8>) {
+    let (Place::Enters(ifindex) | Place::Leaves(ifindex)) = given.place;
+    run(program, &given.frame, &skb_context(ifindex, given.segment))
+}
+
 /// A MAC address as `ip` reads it.
 fn written(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 const TC_ACT_UNSPEC: i32 = -1;
-const TC_ACT_SHOT: i32 = 2;
+pub const TC_ACT_SHOT: i32 = 2;
 const TC_ACT_REDIRECT: i32 = 7;
 const XDP_DROP: i32 = 1;
 const XDP_PASS: i32 = 2;
