@@ -1,9 +1,11 @@
 //! What the lab wants of BPF: an XDP program that passes everything (with it at a veth, the peer may redirect frames to
-//! it), and the list of programs in the kernel.
+//! it), the list of programs in the kernel, and which of them a link holds.
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
@@ -63,7 +65,24 @@ pub fn programs() -> Result<BTreeMap<u32, String>, Error> {
     }
 }
 
+/// The id of the program that a pinned link holds.
+pub fn linked_program(pin: &Path) -> Result<u32, Error> {
+    let fail = || Error::io("describe the pinned link", pin.display().to_string());
+    let path = CString::new(pin.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL).map_err(fail())?;
+    let link = bpf(BPF_OBJ_GET, &mut Pin { path: path.as_ptr() as u64, descriptor: 0, flags: 0 });
+    let link = link.map_err(fail())?;
+    let mut info = LinkInfo::default();
+    let mut attributes = InfoByDescriptor {
+        descriptor: link.as_raw_fd().cast_unsigned(),
+        length: size_of::<LinkInfo>() as u32,
+        info: (&raw mut info) as u64,
+    };
+    call(BPF_OBJ_GET_INFO_BY_FD, &mut attributes).map_err(fail())?;
+    Ok(info.program)
+}
+
 // Of linux/bpf.h and linux/if_link.h.
+const BPF_OBJ_GET: i32 = 7;
 const BPF_PROG_GET_NEXT_ID: i32 = 11;
 const BPF_PROG_GET_FD_BY_ID: i32 = 13;
 const BPF_OBJ_GET_INFO_BY_FD: i32 = 15;
@@ -114,6 +133,23 @@ struct InfoByDescriptor {
 struct ProgramInfo {
     before_name: [u64; 8],
     name: [u8; 16],
+}
+
+/// The part of `union bpf_attr` that opens a pin.
+#[repr(C)]
+struct Pin {
+    path: u64,
+    descriptor: u32,
+    flags: u32,
+}
+
+/// The leading part of `struct bpf_link_info`.
+#[repr(C)]
+#[derive(Default)]
+struct LinkInfo {
+    kind: u32,
+    id: u32,
+    program: u32,
 }
 
 /// `struct bpf_insn`.

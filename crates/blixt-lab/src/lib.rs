@@ -27,7 +27,7 @@ mod process;
 mod server;
 mod worker;
 
-pub use bpf::{XdpPass, programs};
+pub use bpf::{XdpPass, linked_program, programs};
 pub use busy::{Busy, BusyConnection};
 pub use churn::{Attempt, Churn};
 pub use client::{Answer, Connection, Failure, Tally, connect, connect_from, exchange, exchange_on, tally};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -29,6 +29,7 @@ pub struct Pace {
 #[derive(Debug)]
 pub struct Pacer {
     sent: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
     thread: JoinHandle<PacerReport>,
 }
 
@@ -64,14 +65,21 @@ impl Pacer {
         let sockets = machine.run(|| (0..pace.flows).map(|_| open(to)).collect::<io::Result<Vec<_>>>());
         let sockets = sockets.map_err(Error::io("open datagram sockets to", to.to_string()))?;
         let sent = Arc::new(AtomicU64::new(0));
-        let progress = Arc::clone(&sent);
-        let thread = thread::spawn(move || run(&sockets, pace, &progress));
-        Ok(Self { sent, thread })
+        let stop = Arc::new(AtomicBool::new(false));
+        let (progress, stopped) = (Arc::clone(&sent), Arc::clone(&stop));
+        let thread = thread::spawn(move || run(&sockets, pace, &progress, &stopped));
+        Ok(Self { sent, stop, thread })
     }
 
     /// How many have been sent up to now.
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Sends no more, and waits for the last answer.
+    pub fn stop(self) -> PacerReport {
+        self.stop.store(true, Ordering::Relaxed);
+        self.finish()
     }
 
     /// Waits for the last datagram and its answer.
@@ -106,11 +114,11 @@ struct Seen {
     backends: BTreeSet<String>,
 }
 
-fn run(sockets: &[UdpSocket], pace: Pace, progress: &AtomicU64) -> PacerReport {
+fn run(sockets: &[UdpSocket], pace: Pace, progress: &AtomicU64, stopped: &AtomicBool) -> PacerReport {
     let mut report = PacerReport::default();
     let mut seen: Vec<Seen> = sockets.iter().map(|_| Seen::default()).collect();
     let begin = Instant::now();
-    while report.sent < pace.datagrams {
+    while report.sent < pace.datagrams && !stopped.load(Ordering::Relaxed) {
         let due = (begin.elapsed().as_millis() as u64 * pace.rate / 1000).min(pace.datagrams);
         let due = due.min(report.sent + BURST);
         while report.sent < due {

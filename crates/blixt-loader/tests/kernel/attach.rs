@@ -2,9 +2,9 @@
 
 use std::process::Command;
 
-use aya::programs::TcAttachType;
 use aya::programs::links::{FdLink, PinnedLink};
-use blixt_loader::{Attachment, Dataplane, Hook, Mode, Options};
+use aya::programs::{SchedClassifier, TcAttachType};
+use blixt_loader::{Attachment, Dataplane, Hook, Mode, Options, cleanup};
 
 use crate::world::{WIRE, World, has_tcx, open, options, programs};
 
@@ -155,6 +155,65 @@ fn a_foreign_xdp_program_is_left_alone_and_tc_does_the_work() {
         dataplane.attach(right, Hook::Xdp, false).unwrap();
         std::fs::remove_file(foreign).unwrap();
     });
+}
+
+#[test]
+fn what_others_have_at_the_same_hooks_stays_through_start_restart_and_removal() {
+    World::run(|world| {
+        let (left, right) = (world.index(WIRE.0), world.index(WIRE.1));
+        let mut dataplane = open();
+        put_foreign_filters(world, &mut dataplane);
+        dataplane.attach(left, Hook::Tc, true).unwrap();
+        dataplane.attach(right, Hook::Xdp, false).unwrap();
+        // Links without a pin are another one's, whatever program they hold.
+        let links = [(left, "ingress", has_tcx()), (left, "egress", has_tcx()), (right, "xdp", true)];
+        let foreign: Vec<_> = links
+            .into_iter()
+            .filter(|(.., is_link)| *is_link)
+            .map(|(ifindex, slot, _)| {
+                let pin = world.pins().join(format!("link-{ifindex}-{slot}"));
+                let link = FdLink::from(PinnedLink::from_pin(&pin).unwrap());
+                std::fs::remove_file(pin).unwrap();
+                let info = link.info().unwrap();
+                (link, info.program_id())
+            })
+            .collect();
+        let assert_untouched = |ours: usize| {
+            for (direction, side) in [(TcAttachType::Ingress, "ingress"), (TcAttachType::Egress, "egress")] {
+                assert_eq!(programs(WIRE.0, direction), usize::from(has_tcx()) + 1 + ours, "{side}");
+                let filters = show(world, &["tc", "filter", "show", "dev", WIRE.0, side]);
+                assert!(filters.contains("pref 77 "), "{filters}");
+            }
+            for (link, program) in &foreign {
+                assert_eq!(link.info().unwrap().program_id(), *program);
+            }
+            assert!(show(world, &["ip", "link", "show", WIRE.1]).contains("xdp"));
+        };
+        drop(dataplane);
+        for _ in 0..2 {
+            let mut dataplane = open();
+            dataplane.attach(left, Hook::Tc, true).unwrap();
+            assert_eq!(dataplane.attach(right, Hook::Xdp, false).unwrap().ingress, Some(Mode::Tc));
+            assert_untouched(1);
+        }
+        cleanup().unwrap();
+        assert_untouched(0);
+    });
+}
+
+/// Filters at both sides of a device, by somebody who uses the same program.
+fn put_foreign_filters(world: &World, dataplane: &mut Dataplane) {
+    let program = dataplane.programs().unwrap().program_mut("blixt_ingress").unwrap();
+    let program: &mut SchedClassifier = program.try_into().unwrap();
+    let pin = world.instance_directory().join("foreign");
+    program.pin(&pin).unwrap();
+    show(world, &["tc", "qdisc", "add", "dev", WIRE.0, "clsact"]);
+    for side in ["ingress", "egress"] {
+        let pin = pin.to_str().unwrap();
+        let filter = ["filter", "add", "dev", WIRE.0, side, "prio", "77", "bpf", "da", "object-pinned", pin];
+        show(world, &[&["tc"][..], &filter].concat());
+    }
+    std::fs::remove_file(pin).unwrap();
 }
 
 #[test]

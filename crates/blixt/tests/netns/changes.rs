@@ -34,7 +34,7 @@ struct Load {
 }
 
 /// How long changes may take to be in force before new connections are judged by them.
-const IN_FORCE: Duration = Duration::from_secs(1);
+pub const IN_FORCE: Duration = Duration::from_secs(1);
 
 fn adding_a_backend_under_load_cuts_and_refuses_nothing(hook: Hook) {
     let mut world = World::usual(hook);
@@ -310,11 +310,11 @@ impl Load {
 }
 
 /// Whether a backend gets none of a good many new connections, of either protocol and family.
-fn without(world: &World, backend: &str) -> bool {
+pub fn without(world: &World, backend: &str) -> bool {
     everything().all(|(protocol, family)| world.dial(protocol, family, 25).of(backend) == 0)
 }
 
-fn is_of(connection: &BusyConnection, backend: &str) -> bool {
+pub fn is_of(connection: &BusyConnection, backend: &str) -> bool {
     connection.backend.as_deref() == Some(backend)
 }
 
@@ -327,7 +327,7 @@ pub fn assert_unharmed(connections: &[BusyConnection]) {
 }
 
 #[track_caller]
-fn assert_served(attempts: &[Attempt]) {
+pub fn assert_served(attempts: &[Attempt]) {
     assert!(attempts.len() > 10, "only {} new connections", attempts.len());
     let failed: Vec<_> = attempts.iter().filter(|attempt| attempt.result.is_err()).collect();
     assert!(failed.is_empty(), "{} of {} new connections: {failed:?}", failed.len(), attempts.len());

@@ -2,16 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::process::Command;
+use std::io::{Read, Seek};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use blixt_lab::{Busy, BusyConnection, Churn, Family, Pace, Pacer, Protocol, programs};
+use blixt_lab::{Busy, BusyConnection, Churn, Family, Pace, Pacer, Process, Protocol, programs};
 use blixt_packet::abi::ABI_VERSION;
 
 use crate::balancing::everything;
 use crate::changes::assert_unharmed;
 use crate::manifests::Manifests;
-use crate::world::{Hook, PATIENCE, World, until, vip};
+use crate::world::{BLIXT, Hook, PATIENCE, World, until, vip};
 
 on_both_hooks!(
     sigkill_amid_200_busy_connections_and_50_000_datagrams_loses_none,
@@ -151,6 +152,34 @@ fn a_second_instance_in_the_same_namespace_is_refused() {
     assert_eq!(second.status.code(), Some(3), "{words}");
     assert!(words.contains("another Blixt") && words.contains("stop it first"), "{words}");
     assert_eq!(world.dial(Protocol::Tcp, Family::V4, 10).answered(), 10);
+}
+
+#[test]
+fn of_several_that_start_at_once_one_serves_and_the_others_say_why_not() {
+    let world = World::idle(Hook::Tc, Manifests::usual());
+    let start = || {
+        let mut command = Command::new(BLIXT);
+        command.args(["run", "--flows", "1024", "-f"]).arg(world.directory());
+        let mut log = tempfile::tempfile().unwrap();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log.try_clone().unwrap());
+        let process = Process::start(&world.lab.balancer, &mut command).unwrap();
+        let words = move || {
+            let mut words = String::new();
+            log.rewind().and_then(|()| log.read_to_string(&mut words)).unwrap();
+            words
+        };
+        (process, words)
+    };
+    let mut started: Vec<_> = (0..4).map(|_| start()).collect();
+    until("all but one have ended", || {
+        started.iter_mut().filter_map(|(process, _)| process.ended().unwrap()).count() == 3
+    });
+    until("one serves", || world.dial(Protocol::Tcp, Family::V4, 10).answered() == 10);
+    for (process, words) in &mut started {
+        let Some(status) = process.ended().unwrap() else { continue };
+        assert_eq!(status.code(), Some(3), "{}", words());
+        assert!(words().contains("another Blixt") && words().contains("stop it first"), "{}", words());
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use blixt_lab::{Busy, Family, Lab, Machine, PacketSocket, Protocol, XdpPass, address, tally};
 
-use crate::changes::assert_unharmed;
+use crate::changes::{assert_unharmed, is_of};
 use crate::frames::WAIT;
 use crate::manifests::{Manifests, PORT, Service};
 use crate::world::{Hook, World, at, until, vip};
@@ -17,6 +17,7 @@ on_both_hooks!(
     an_owned_address_is_announced_anew_when_its_device_changes,
     a_backend_that_changes_its_mac_address_is_found_again,
     a_device_that_is_removed_and_made_anew_is_used_again,
+    a_device_that_vanishes_and_comes_back_disturbs_no_other,
     an_interface_that_goes_down_and_up_is_used_again,
     a_route_that_changes_is_followed,
     a_device_that_appears_later_is_used_too,
@@ -166,6 +167,29 @@ fn a_device_that_is_removed_and_made_anew_is_used_again(hook: Hook) {
             let tally = world.dial(Protocol::Tcp, family, 10);
             assert_eq!(tally.answered(), 10, "{family:?}: {tally:?}");
         }
+    }
+}
+
+fn a_device_that_vanishes_and_comes_back_disturbs_no_other(hook: Hook) {
+    let mut world = World::usual(hook);
+    let busy = Family::ALL.map(|family| Busy::start(&world.lab.client, vip(family), 30, PAUSE).unwrap());
+    let is_reached =
+        |world: &World, family| tally(&world.lab.client, Protocol::Udp, vip(family), 10).of("backend-1") > 0;
+    for _ in 0..3 {
+        world.lab.disconnect(1).unwrap();
+        for family in Family::ALL {
+            until("nobody reaches the backend behind it", || !is_reached(&world, family));
+        }
+        world.lab.connect(1).unwrap();
+        for family in Family::ALL {
+            until("the backend behind it is reached again", || is_reached(&world, family));
+        }
+    }
+    for busy in busy {
+        let (behind_it, others): (Vec<_>, Vec<_>) =
+            busy.finish().into_iter().partition(|one| is_of(one, "backend-1"));
+        assert!(!behind_it.is_empty(), "backend-1 had no connection");
+        assert_unharmed(&others);
     }
 }
 

@@ -28,7 +28,9 @@ mod manifests;
 mod permit;
 mod world;
 
+mod absence;
 mod balancing;
+mod build;
 mod changes;
 mod clients;
 mod demo;
@@ -42,4 +44,6 @@ mod links;
 mod operator;
 mod permission;
 mod refusal;
+mod rush;
 mod shapes;
+mod upgrade;

@@ -71,7 +71,7 @@ fn without_the_bpf_system_call_the_kernels_options_are_named() {
         let mut command = Command::new(BLIXT);
         command.arg("run").arg("-f").arg(world.directory());
         // SAFETY: between fork and exec it only calls prctl.
-        unsafe { command.pre_exec(move || answer_bpf_with(errno)) };
+        unsafe { command.pre_exec(move || answer_bpf_with(errno, None)) };
         let (code, words) = outcome(&world, command);
         assert_eq!(code, Some(1), "{words}");
         assert!(words.contains(expected) && words.lines().count() == 1, "{words}");
@@ -160,18 +160,25 @@ fn entries(directory: &Path) -> BTreeSet<PathBuf> {
     fs::read_dir(directory).into_iter().flatten().map(|entry| entry.unwrap().path()).collect()
 }
 
-/// Has the kernel answer every bpf system call of this process, and of what it executes, with an error.
-fn answer_bpf_with(errno: i32) -> std::io::Result<()> {
+/// Has the kernel answer every bpf system call of this process, or those with one command, with an error; and of what it
+/// executes.
+pub fn answer_bpf_with(errno: i32, command: Option<u32>) -> std::io::Result<()> {
     let code = |code: u32, jump_true: u8, jump_false: u8, k: u32| libc::sock_filter {
         code: code as u16,
         jt: jump_true,
         jf: jump_false,
         k,
     };
+    const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+    const IS: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+    // What the filter sees begins with the number of the system call; its first argument is the command.
+    const NUMBER: u32 = 0;
+    const COMMAND: u32 = if cfg!(target_endian = "little") { 16 } else { 20 };
     let mut program = [
-        // The number of the system call is the first word of what the filter sees.
-        code(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
-        code(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, libc::SYS_bpf as u32),
+        code(LOAD, 0, 0, NUMBER),
+        code(IS, 0, 3, libc::SYS_bpf as u32),
+        code(LOAD, 0, 0, COMMAND),
+        code(IS, 0, u8::from(command.is_some()), command.unwrap_or_default()),
         code(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | errno as u32),
         code(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
     ];
