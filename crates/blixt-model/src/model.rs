@@ -182,6 +182,12 @@ impl Model {
     fn follow(&mut self, packet: &Packet, is_new: bool) -> Found {
         let key = packet.tuple;
         let Some(flow) = self.flows.get(&key).copied() else { return Found::Nothing };
+        // Its client closed the connection: whoever sent the SYN that this answers has the tuple from somebody else.
+        if !flow.is_request && packet.flags & SYN != 0 && flow.progress.is_closed() && flow.progress.confirmed
+        {
+            self.end(&key, &flow);
+            return Found::Nothing;
+        }
         let Some(backend) = self.living(&flow) else {
             if flow.is_request && (key.protocol == UDP || packet.is_syn()) {
                 return Found::Nothing;

@@ -105,6 +105,13 @@ impl<A: Address> Flow<A> {
         self.is_closed() || self.is_picked_up() && !self.is_confirmed()
     }
 
+    /// A packet with these TCP flags is of a connection that others gave the same tuple, as connection tracking may choose a port
+    /// that a closed connection still holds: a backend answers a SYN of ours only after that took the flow's place.
+    #[inline(always)]
+    pub fn is_anothers(&self, flags: u8) -> bool {
+        flags & SYN != 0 && !self.is_request() && self.is_closed() && self.is_confirmed()
+    }
+
     /// Its client went on after an answer. Anybody can send the rest with an address that is not his.
     #[inline(always)]
     pub fn is_confirmed(&self) -> bool {

@@ -5,7 +5,7 @@
 use crate::abi::{BACKEND_DRAINING, Backend, Flow, V4, V6, WAY_LOCAL, WAY_NAT};
 use crate::address::Address;
 use crate::connect::source;
-use crate::flow::{has_ended, refresh};
+use crate::flow::{end, has_ended, refresh};
 use crate::frame::{Addressee, Frame};
 use crate::headers::{Headers, SYN, TCP, UDP};
 use crate::icmp::{self, Icmp};
@@ -193,6 +193,10 @@ fn established<A: Address, P: Packet, S: State<A>>(
     };
     room.flow = entry.read();
     let flow = &room.flow;
+    if flow.is_anothers(headers.flags) {
+        end(state, &headers.key, flow);
+        return Ok(Step::UNKNOWN);
+    }
     let Some(backend) = living(state, flow.backend) else {
         // A SYN is a new connection, and a datagram finds another backend.
         if flow.is_request() && !is_new && (headers.protocol() == UDP || headers.is_syn()) {

@@ -42,6 +42,21 @@ pub(super) fn cases() -> Vec<Case> {
             steps.push(anew(talk));
             steps
         }),
+        of(
+            "a backend that answers a SYN with the tuple of a closed connection answers somebody else",
+            Protocol::Tcp,
+            Way::Nat,
+            |talk| {
+                let mut steps = opened(talk);
+                steps.extend(both(talk, FIN | ACK));
+                steps.push(reply(talk, ACK));
+                let answer = |flags| backend_sends(&talk.reply().flags(flags).bytes());
+                steps.extend([SYN | ACK, ACK].map(|flags| answer(flags).dropped(DropReason::NoFlow)));
+                steps.push(request(talk, SYN));
+                steps.push(reply(talk, SYN | ACK));
+                steps
+            },
+        ),
         of("a SYN that ends a connection as well begins none", Protocol::Tcp, Way::Local, |talk| {
             [SYN, SYN | RST, SYN | RST, SYN | FIN]
                 .map(|flags| {

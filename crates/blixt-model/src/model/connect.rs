@@ -171,7 +171,7 @@ impl Model {
     }
 
     /// Takes a connection out of the table, given one half.
-    fn end(&mut self, key: &Tuple, flow: &Half) {
+    pub(super) fn end(&mut self, key: &Tuple, flow: &Half) {
         let other_key = flow.other_key(key.protocol);
         if self.flows.get(&other_key).is_some_and(|other| other.other_key(key.protocol) == *key) {
             self.flows.remove(&other_key);

@@ -386,6 +386,34 @@ fn what_a_backend_sends_without_a_flow_is_the_stacks_where_it_may_translate_it_f
 }
 
 #[test]
+fn a_port_that_a_closed_connection_still_holds_is_left_to_whom_connection_tracking_gave_it() {
+    for net in nets() {
+        let mut world = World::new(WAY_NAT);
+        world.settings.passes_strays = 1;
+        let port = port_of(&world, &request(&net, SYN));
+        let sends = |world: &World, flags| world.backend_sends(&reply(&net, net.source, port, flags)).0;
+        let goes_on = |world: &World, flags| {
+            let (verdict, _) = world.client_sends(&request(&net, flags));
+            assert!(matches!(verdict, Verdict::Send(_)), "{verdict:?}");
+        };
+        // An answer that comes twice is the client's.
+        for flags in [SYN | ACK, SYN | ACK] {
+            assert!(matches!(sends(&world, flags), Verdict::Send(_)));
+        }
+        goes_on(&world, ACK);
+        goes_on(&world, FIN | ACK);
+        assert!(matches!(sends(&world, FIN | ACK), Verdict::Send(_)));
+        assert!(matches!(sends(&world, ACK), Verdict::Send(_)), "a late segment is the client's");
+        for flags in [SYN | ACK, ACK, FIN | ACK] {
+            assert_eq!(sends(&world, flags), Verdict::Pass);
+        }
+        assert_eq!(flows(&world), 0);
+        // And the client begins anew as ever.
+        goes_on(&world, SYN);
+    }
+}
+
+#[test]
 fn the_udp_of_a_backend_that_went_finds_whoever_takes_its_place() {
     for net in nets() {
         let mut world = World::new(WAY_NAT);
