@@ -185,7 +185,7 @@ Examples:
 SIGTERM ends the process and leaves forwarding in place, unless the DaemonSet is deleted: then every trace goes.
 SIGINT (Ctrl-C) ends it and removes every trace.")]
 pub struct AgentArgs {
-    /// Where the controller listens.
+    /// Where the controller listens; where the ConfigMap of --authority names the leader's own address, that is dialled first.
     #[arg(
         long,
         value_name = "URL",
@@ -193,7 +193,8 @@ pub struct AgentArgs {
         default_value = "https://blixt-controller.blixt-system.svc:9645"
     )]
     pub controller: String,
-    /// Certificate authority of the controller: `configmap:NAMESPACE/NAME` (its key ca.crt), or a file.
+    /// Certificate authority of the controller: `configmap:NAMESPACE/NAME` (its key ca.crt; its key leader is the
+    /// leader's address), or a file.
     #[arg(long, value_name = "WHERE", default_value = "configmap:blixt-system/blixt-controller")]
     pub authority: String,
     /// File with a ServiceAccount token of audience `blixt`, bound to a pod of this node.

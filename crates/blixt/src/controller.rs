@@ -240,11 +240,11 @@ async fn serve_once(
     let certificate = certificate::make()?;
     // Agents that are connected know the last one.
     let known = last.replace(certificate.authority.clone()).unwrap_or_default();
-    publication.authority(&format!("{}{known}", certificate.authority)).await?;
     let listener =
         bind(settings.sync).await.with_context(|| format!("cannot listen on --sync {}", settings.sync))?;
-    let port = listener.local_addr()?.port();
-    publication.address(SocketAddr::new(settings.address, port)).await?;
+    let address = SocketAddr::new(settings.address, listener.local_addr()?.port());
+    // Whoever dials from now on waits a moment.
+    publication.publish(address, &format!("{}{known}", certificate.authority)).await?;
     server::serve(service, listener, certificate, sleep(RENEW_AFTER)).await?;
     Ok(())
 }

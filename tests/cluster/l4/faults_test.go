@@ -97,8 +97,7 @@ var faults = confsuite.ConformanceTest{
 			time.Sleep(away)
 			c.harness(t, "cluster", "start", "apiserver")
 			turning.turn(t)
-			// Agents find a leader by kube-proxy, which looks for the API server again after up to a minute.
-			turning.arrivesWithin(t, back)
+			turning.arrives(t)
 			c.isReady(t, agent)
 			c.isReady(t, controller)
 		})

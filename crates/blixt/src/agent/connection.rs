@@ -8,6 +8,7 @@ use blixt_core::config::{Config, Generation};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 
+use super::authority::Found;
 use super::settings::Door;
 use crate::atomic;
 use crate::exit::words;
@@ -41,9 +42,12 @@ impl Connection {
     /// Keeps it until the process ends.
     pub async fn keep(self) {
         let mut wait = FIRST_WAIT;
+        // The leader itself and the Service by turns: one may be reached where the other is not.
+        let mut by_service = false;
         loop {
             let began = Instant::now();
-            let why = self.follow().await;
+            let why = self.follow(by_service).await;
+            by_service = !by_service;
             let why = words(&why);
             let is_news = self.trouble.borrow().as_deref() != Some(&why);
             if is_news {
@@ -52,6 +56,7 @@ impl Connection {
             self.trouble.send_replace(Some(why));
             if began.elapsed() > GOOD {
                 wait = FIRST_WAIT;
+                by_service = false;
             }
             // Nodes that lost one controller do not all come at the same moment.
             sleep(wait + wait.mul_f64(jitter())).await;
@@ -59,12 +64,12 @@ impl Connection {
         }
     }
 
-    async fn follow(&self) -> anyhow::Error {
-        let door = match self.open().await {
+    async fn follow(&self, by_service: bool) -> anyhow::Error {
+        let door = match self.open(by_service).await {
             Ok(door) => door,
             Err(error) => return error,
         };
-        let authority = door.authority.clone();
+        let client::Door { url, authority, .. } = door.clone();
         let (configs, mut received) = mpsc::channel(1);
         let mut following = std::pin::pin!(client::follow(door, configs, self.reports.clone()));
         let mut is_proved = false;
@@ -73,7 +78,7 @@ impl Connection {
                 ended = &mut following => return ended.into(),
                 Some(config) = received.recv() => {
                     if !std::mem::replace(&mut is_proved, true) {
-                        self.note_connected(&authority);
+                        self.note_connected(&url, &authority);
                     }
                     // The receiver lives as long as the process.
                     let _ = self.configs.send(config).await;
@@ -82,20 +87,27 @@ impl Connection {
         }
     }
 
-    async fn open(&self) -> anyhow::Result<client::Door> {
+    async fn open(&self, by_service: bool) -> anyhow::Result<client::Door> {
         let Door { url, authority, token } = &self.door;
         let path = self.state_dir.join(AUTHORITY);
-        let authority = match authority.find().await {
+        let Found { certificates, leader } = match authority.find().await {
             Ok(found) => found,
-            Err(error) => std::fs::read_to_string(path).map_err(|_| error)?,
+            Err(error) => {
+                let certificates = std::fs::read_to_string(path).map_err(|_| error)?;
+                Found { certificates, leader: None }
+            }
+        };
+        let url = match leader {
+            Some(leader) if !by_service => format!("https://{leader}"),
+            _ => url.clone(),
         };
         let token = std::fs::read_to_string(token)
             .with_context(|| format!("cannot read --token {}", token.display()))?;
-        Ok(client::Door { url: url.clone(), authority, token: token.trim().to_owned() })
+        Ok(client::Door { url, authority: certificates, token: token.trim().to_owned() })
     }
 
-    fn note_connected(&self, authority: &str) {
-        tracing::info!(controller = self.door.url, "connected to the controller");
+    fn note_connected(&self, url: &str, authority: &str) {
+        tracing::info!(controller = url, "connected to the controller");
         self.trouble.send_replace(None);
         if let Err(error) = atomic::write(&self.state_dir.join(AUTHORITY), authority.as_bytes()) {
             tracing::warn!(%error, "cannot remember the controller's authority for the next start");

@@ -15,7 +15,7 @@ use smol_str::SmolStr;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::watch::resource;
+use super::watch::{backoff, resource};
 use super::writer::FIELD_MANAGER;
 
 /// The label that every one of them has.
@@ -28,7 +28,7 @@ type Name = (String, String);
 /// Keeps accounts as they should be, until nobody says any more how that is.
 pub async fn keep(client: Client, mut wanted: watch::Receiver<Vec<ServiceAccount>>) {
     let accounts: Api<Account> = Api::all(client.clone());
-    let stream = watcher(accounts, Config::default().labels(GATEWAY_NAME)).default_backoff();
+    let stream = watcher(accounts, Config::default().labels(GATEWAY_NAME)).backoff(backoff());
     let mut stream = std::pin::pin!(stream);
     let mut present: BTreeMap<Name, Account> = BTreeMap::new();
     let mut listed: BTreeSet<Name> = BTreeSet::new();

@@ -1,5 +1,5 @@
-//! How agents find the leader: the certificate of its authority in a ConfigMap, its address in the EndpointSlice of the
-//! controller's Service.
+//! How agents find the leader: its address and the certificate of its authority in a ConfigMap, which they read as soon as the API
+//! server is there; and its address in the EndpointSlice of the controller's Service, which kube-proxy keeps while it is not.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -11,7 +11,7 @@ use kube::Client;
 use kube::api::{Api, ObjectMeta, Patch, PatchParams};
 
 use super::writer::FIELD_MANAGER;
-use crate::agent::authority::KEY;
+use crate::agent::authority::{CERTIFICATES, LEADER};
 
 /// Name of the Service, the ConfigMap and the EndpointSlice.
 const NAME: &str = "blixt-controller";
@@ -31,11 +31,17 @@ impl Publication {
         Self { client, namespace }
     }
 
-    /// Publishes what agents must trust.
-    pub async fn authority(&self, certificates: &str) -> anyhow::Result<()> {
+    /// Publishes where the leader is and what agents must trust.
+    pub async fn publish(&self, address: SocketAddr, certificates: &str) -> anyhow::Result<()> {
+        self.map(address, certificates).await?;
+        self.slice(address).await
+    }
+
+    async fn map(&self, address: SocketAddr, certificates: &str) -> anyhow::Result<()> {
+        let entries = [(CERTIFICATES, certificates.to_owned()), (LEADER, address.to_string())];
         let map = ConfigMap {
             metadata: self.metadata(BTreeMap::new()),
-            data: Some([(KEY.to_owned(), certificates.to_owned())].into()),
+            data: Some(entries.map(|(key, value)| (key.to_owned(), value)).into()),
             ..ConfigMap::default()
         };
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
@@ -48,8 +54,7 @@ impl Publication {
         Ok(())
     }
 
-    /// Publishes where the leader is.
-    pub async fn address(&self, address: SocketAddr) -> anyhow::Result<()> {
+    async fn slice(&self, address: SocketAddr) -> anyhow::Result<()> {
         let labels = [
             ("kubernetes.io/service-name".to_owned(), NAME.to_owned()),
             ("endpointslice.kubernetes.io/managed-by".to_owned(), "blixt.dev".to_owned()),

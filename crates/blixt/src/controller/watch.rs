@@ -3,13 +3,15 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::Duration;
 
+use backon::ExponentialBuilder;
 use blixt_core::api::{Kind, Object, ObjectKey};
 use blixt_core::manifest::typed;
 use futures_util::StreamExt;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{Api, ApiResource, GroupVersionKind};
-use kube::runtime::watcher::{Config, Event};
+use kube::runtime::watcher::{Config, Event, ExponentialBackoff};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
@@ -121,6 +123,17 @@ pub fn watch(
     tasks
 }
 
+/// When a watch that was cut, or could not be begun, is tried again: an API server that is back is heard after two seconds at most.
+/// These are as few watches as there are kinds and controllers.
+pub fn backoff() -> ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(500))
+        .with_max_delay(Duration::from_secs(1))
+        .with_jitter()
+        .without_max_times()
+        .into()
+}
+
 async fn follow<K: Send>(
     stream: impl futures_util::Stream<Item = Result<Event<K>, watcher::Error>> + Send,
     source: Source,
@@ -128,7 +141,7 @@ async fn follow<K: Send>(
     gone: impl Fn(&K) -> Option<Seen> + Send,
     seen: mpsc::Sender<Seen>,
 ) {
-    let mut stream = Box::pin(stream.default_backoff());
+    let mut stream = Box::pin(stream.backoff(backoff()));
     let mut trouble = String::new();
     while let Some(event) = stream.next().await {
         let next = match event {
