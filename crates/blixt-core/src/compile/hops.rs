@@ -18,14 +18,21 @@ pub(super) fn assign(
     limits: &Limits,
 ) -> BTreeMap<u32, HopEntry> {
     let mut known: FxHashMap<Key, u32> = FxHashMap::default();
-    let mut unnamed: Vec<(u32, &HopEntry)> = Vec::new();
+    let mut unnamed: BTreeMap<u32, &HopEntry> = BTreeMap::new();
     for (id, hop) in &previous.hops {
         match hop.next_hop {
             Some(next_hop) => {
                 known.insert(Key { device: hop.device, next_hop, mtu: hop.mtu }, *id);
             }
-            None => unnamed.push((*id, hop)),
+            None => {
+                unnamed.insert(*id, hop);
+            }
         }
+    }
+    // Who was reached by one that has no name is so again: two may be alike, such as those to both addresses of a machine.
+    let mut reached: FxHashMap<IpAddr, u32> = FxHashMap::default();
+    if !unnamed.is_empty() {
+        reached.extend(previous.backends.values().map(|entry| (entry.endpoint.address, entry.hop)));
     }
     let mut ids: FxHashMap<Key, u32> = FxHashMap::default();
     let mut hops = Vec::new();
@@ -41,8 +48,11 @@ pub(super) fn assign(
             };
             // One that was read back has no name, but one that would not be written anew is as good.
             let alike = || {
-                let at = unnamed.iter().position(|(_, hop)| **hop == entry)?;
-                Some(unnamed.swap_remove(at).0)
+                let own = reached.get(&member.identity.endpoint.address).copied();
+                let own = own.filter(|id| unnamed.get(id).is_some_and(|hop| **hop == entry));
+                let first = || unnamed.iter().find(|(_, hop)| ***hop == entry).map(|(id, _)| *id);
+                let id = own.or_else(first)?;
+                unnamed.remove(&id).map(|_| id)
             };
             let Some(id) = known.get(&key).copied().or_else(alike).or_else(|| fresh.next()) else {
                 return 0;

@@ -39,6 +39,19 @@ fn compiling_again_changes_nothing() {
 }
 
 #[test]
+fn backends_whose_next_hops_are_alike_keep_them_after_a_restart() {
+    let asked: &[Asked] = &[("10.99.0.1:80", "web", &[(1, &[1, 2, 3, 4])])];
+    let mut host = host();
+    host.neighbours.clear();
+    let limits = Limits::default();
+    let compiled = |previous: &Tables| compile(&config(asked), &host, previous, &limits).tables;
+    let first = compiled(&Tables::default());
+    assert_eq!(first.hops.len(), 4);
+    let read_back = read_back(&first);
+    assert_eq!(diff(&read_back, &compiled(&read_back)), vec![]);
+}
+
+#[test]
 fn a_backend_that_stays_keeps_its_slot_and_one_that_goes_stays_as_gone() {
     let first = compiled(&[("10.99.0.1:80", "web", &[(1, &[1, 2, 3])])], &Tables::default());
     let second = compiled(&[("10.99.0.1:80", "web", &[(1, &[3, 4])])], &first);
