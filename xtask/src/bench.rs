@@ -16,23 +16,35 @@ pub struct Args {
     /// Install what is missing without asking.
     #[arg(long)]
     yes: bool,
-    /// For the benchmark itself: `--rounds COUNT`, `--only SUBJECT`; see `cargo xtask bench -- --help`.
+    /// `smoke` for what a packet costs, in less than a minute; or for the benchmark itself: `--rounds COUNT`, `--only SUBJECT`,
+    /// `--json FILE`; see `cargo xtask bench -- --help`.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     bench: Vec<String>,
 }
 
-/// `cargo xtask bench`: the exit code is that of the benchmark, 1 where a median misses its bar.
+/// `cargo xtask bench`: the exit code is that of the benchmark, 1 where a median misses its bar for no known reason.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let Some(compiler) = setup::prepare(Purpose::Bench, args.yes)? else {
+    // A first look is at the kernel program alone.
+    let is_smoke = args.bench.first().is_some_and(|first| first == "smoke");
+    let purpose = if is_smoke { Purpose::Build } else { Purpose::Bench };
+    let Some(compiler) = setup::prepare(purpose, args.yes)? else {
         bail!("BLIXT_EBPF_OBJECT: the benchmark builds programs of its own; unset it");
     };
-    let blixt = build(Some(&compiler), true)?;
+    let blixt = build(Some(&compiler), !is_smoke)?;
     let floor = workspace::root().join("target/bpf/floor.o");
     eprintln!("==> build the floor programs");
     build_object(&compiler, "blixt-floor", &floor)?;
-    let mut command = program("bench", &blixt)?;
-    command.arg("--floor").arg(&floor);
-    command.arg("--docs").arg(workspace::root().join("docs/performance")).args(&args.bench);
+    let mut command = if is_smoke {
+        succeed(cargo().args(["build", "--package", "blixt-bench"]))?;
+        let mut command = as_root(blixt.with_file_name("blixt-bench"));
+        command.args(&args.bench);
+        command
+    } else {
+        let mut command = program("bench", &blixt)?;
+        command.args(&args.bench);
+        command
+    };
+    command.arg("--floor").arg(&floor).arg("--docs").arg(workspace::root().join("docs/performance"));
     hand_over(&mut command)
 }
 

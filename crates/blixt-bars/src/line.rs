@@ -41,6 +41,15 @@ impl Line {
         Self { what, unit: "x", bar, rounds: ratios(&of.rounds, &to.rounds), parts: vec![of, to] }
     }
 
+    /// With a bar that is wider by this share, for a short run.
+    pub fn widened(self, share: f64) -> Self {
+        let bar = match self.bar {
+            Bar::AtMost(bar) => Bar::AtMost(bar * (1.0 + share)),
+            Bar::AtLeast(bar) => Bar::AtLeast(bar / (1.0 + share)),
+        };
+        Self { bar, ..self }
+    }
+
     /// The median of the rounds.
     pub fn median(&self) -> f64 {
         median(&self.rounds)
@@ -73,9 +82,11 @@ impl Bar {
 
 impl std::fmt::Display for Bar {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // A bar that was widened has more digits than anybody wants to read.
+        let bar = (self.value() * 1000.0).round() / 1000.0;
         match self {
-            Self::AtMost(bar) => write!(f, "at most {bar}"),
-            Self::AtLeast(bar) => write!(f, "at least {bar}"),
+            Self::AtMost(_) => write!(f, "at most {bar}"),
+            Self::AtLeast(_) => write!(f, "at least {bar}"),
         }
     }
 }
@@ -122,6 +133,15 @@ mod tests {
         assert_eq!(quantile(&numbers, 0.99), 50.0);
         assert_eq!(quantile(&numbers, 0.5), 25.0);
         assert_eq!(quantile(&numbers, 0.0), 1.0);
+    }
+
+    #[test]
+    fn a_wider_bar_is_easier_to_hold_on_its_side() {
+        for (bar, measured) in [(Bar::AtMost(2.0), 2.4), (Bar::AtLeast(2.0), 1.7)] {
+            let line = Line { what: "", unit: "", bar, rounds: vec![measured], parts: vec![] };
+            assert!(!line.is_held());
+            assert!(line.widened(0.25).is_held());
+        }
     }
 
     #[test]

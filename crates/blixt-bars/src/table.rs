@@ -3,12 +3,17 @@
 use std::fmt::Write;
 
 use crate::line::{Line, Part, median};
+use crate::misses::Misses;
 
 /// The table: bar, measured, held.
-pub fn table(lines: &[Line]) -> String {
+pub fn table(lines: &[Line], misses: &Misses) -> String {
     let mut text = String::from("| | Bar | Measured (median) | Rounds | Held |\n|---|---|---|---|---|\n");
     for line in lines {
-        let held = if line.is_held() { "yes" } else { "**no**" };
+        let held = match misses.why(line) {
+            _ if line.is_held() => "yes",
+            Some(_) => "no, explained",
+            None => "**no**",
+        };
         let rounds = numbers(&line.rounds);
         let Line { what, unit, bar, .. } = line;
         let _ = writeln!(

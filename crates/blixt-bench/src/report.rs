@@ -5,18 +5,18 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use blixt_bars::{Facts, Line, parts_of, table};
+use blixt_bars::{Facts, Line, Misses, parts_of, table};
 
 use crate::plot;
 
 /// Writes the page and its pictures.
-pub fn write(docs: &Path, lines: &[Line], facts: &Facts) -> Result<()> {
+pub fn write(docs: &Path, lines: &[Line], misses: &Misses, facts: &Facts) -> Result<()> {
     fs::create_dir_all(docs).with_context(|| format!("{}: cannot be made", docs.display()))?;
     let write = |name: &str, text: &str| {
         let path = docs.join(name);
         fs::write(&path, text).with_context(|| format!("{}: cannot be written", path.display()))
     };
-    write("README.md", &page(lines, facts))?;
+    write("README.md", &page(lines, misses, facts))?;
     write(BARS, &plot::bars(lines))?;
     for (index, line) in lines.iter().enumerate() {
         write(&rounds_file(index), &plot::rounds(line))?;
@@ -24,6 +24,8 @@ pub fn write(docs: &Path, lines: &[Line], facts: &Facts) -> Result<()> {
     Ok(())
 }
 
+/// Bars that are missed, and why: written by people.
+pub const MISSES: &str = "misses.md";
 /// The picture of all lines.
 const BARS: &str = "bars.svg";
 
@@ -32,9 +34,9 @@ fn rounds_file(index: usize) -> String {
     format!("line-{}.svg", index + 1)
 }
 
-fn page(lines: &[Line], facts: &Facts) -> String {
+fn page(lines: &[Line], misses: &Misses, facts: &Facts) -> String {
     let mut text = String::from(INTRODUCTION);
-    let _ = write!(text, "\n## Result\n\n{}\n![Each median against its bar]({BARS})\n", table(lines));
+    let _ = write!(text, "\n## Result\n\n{}\n![Each median against its bar]({BARS})\n", table(lines, misses));
     let _ = write!(text, "\n## Machine\n\n{facts}\n{METHOD}## What the lines are made of\n");
     for (index, line) in lines.iter().enumerate() {
         let (parts, file) = (parts_of(line), rounds_file(index));
@@ -46,7 +48,8 @@ fn page(lines: &[Line], facts: &Facts) -> String {
 const INTRODUCTION: &str = "\
 # Performance
 
-Written by `cargo xtask bench`, which measures Blixt against its bars and ends with 1 if a median misses one.
+Written by `cargo xtask bench`, which measures Blixt against its bars and ends with 1 if a median misses one twice and [misses.md](misses.md)
+does not say why.
 The bars are ratios of one run wherever there is something to compare with: figures of two machines are not comparable, and
 those of a busy machine not even with themselves. `cargo xtask cluster bench` measures in
 Kubernetes.
@@ -62,8 +65,8 @@ const METHOD: &str = "\
   measured. A driver program makes each packet another flow's and tail-calls the program; the driver with a program that does nothing
   is subtracted. Processor time of the thread. The floor parses, looks one LRU entry up (the same keys, values, number of entries and size of
   table) and rewrites addresses and ports with the checksum helpers: no TCP states, counters, clock, time to live, next hops or backends that may be gone.
-  `--only path` measures more: XDP, one to 524 288 flows, new flows, UDP, IPv6 and packets for somebody else, against floors that do one step each and
-  write checksums directly. Its bars are stricter, not all of them are met yet, and the whole run leaves them out.
+- **Paths of a packet** (`--only path`; `cargo xtask bench smoke` for a first look). The same at both hooks: one to 524 288 flows, new flows, UDP, IPv6 and packets for
+  somebody else, against floors that do one step each and write checksums directly. Stricter than the line above.
 - **Bulk TCP.** iperf3, one stream, client and backend in network namespaces with the balancer's between them; Blixt, plain routing,
   nftables, HAProxy and nginx (one thread each) take turns in the same namespace and are not there while another is measured. Everything on one processor:
   throughput is the inverse of what the transfer costs. Frames carry offloads as they do between virtual machines on a host.

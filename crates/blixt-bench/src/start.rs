@@ -31,8 +31,13 @@ const REST: Duration = Duration::from_secs(3);
 /// One attempt of a client.
 const ATTEMPT: Duration = Duration::from_millis(50);
 
-/// As many cold starts as there are rounds.
-pub fn starts(blixt: &Path, rounds: usize) -> Result<Vec<Start>> {
+/// The lines of as many cold starts as there are rounds.
+pub fn measure(blixt: &Path, rounds: usize) -> Result<Vec<Line>> {
+    let starts = starts(blixt, rounds)?;
+    Ok(vec![time(&starts), memory(&starts)])
+}
+
+fn starts(blixt: &Path, rounds: usize) -> Result<Vec<Start>> {
     let mut stage = Stage::new(blixt, NODES)?;
     fleet::route_pods(&stage.lab)?;
     let _servers = fleet::serve(&stage.lab)?;
@@ -40,8 +45,7 @@ pub fn starts(blixt: &Path, rounds: usize) -> Result<Vec<Start>> {
     (0..rounds).map(|_| start(&mut stage)).collect()
 }
 
-/// The line of the time.
-pub fn time(starts: &[Start]) -> Line {
+fn time(starts: &[Start]) -> Line {
     Line {
         what: "a cold start with 10 000 routes x 3 backends answers on the last frontend",
         unit: "s",
@@ -55,8 +59,7 @@ pub fn time(starts: &[Start]) -> Line {
     }
 }
 
-/// The line of the memory.
-pub fn memory(starts: &[Start]) -> Line {
+fn memory(starts: &[Start]) -> Line {
     Line {
         what: "resident memory of the process at 10 000 routes x 3 backends",
         unit: "MiB",

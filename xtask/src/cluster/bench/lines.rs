@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use blixt_bars::{Bar, Line, Part, median, quantile, ratios};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// Changes of an EndpointSlice: each counts when the connections by every node obey it.
 pub fn of_changes(measured: &Value) -> Result<Vec<Line>> {
@@ -121,31 +121,6 @@ pub fn of_scale(measured: &Value) -> Result<Vec<Line>> {
     ])
 }
 
-/// Lines for programs.
-pub fn json(lines: &[Line]) -> Value {
-    let line = |line: &Line| {
-        let (bound, bar) = match line.bar {
-            Bar::AtMost(bar) => ("at-most", bar),
-            Bar::AtLeast(bar) => ("at-least", bar),
-        };
-        let parts: Vec<Value> = line
-            .parts
-            .iter()
-            .map(|part| json!({ "name": part.name, "unit": part.unit, "rounds": part.rounds }))
-            .collect();
-        json!({
-            "line": line.what,
-            "unit": line.unit,
-            "bar": { bound: bar },
-            "measured": line.median(),
-            "rounds": line.rounds,
-            "held": line.is_held(),
-            "parts": parts,
-        })
-    };
-    lines.iter().map(line).collect()
-}
-
 /// For each change the time of the slowest node.
 fn by_every_node(times: &Value) -> Result<Vec<f64>> {
     let nodes = times.as_object().with_context(|| format!("{times}: no times by node"))?;
@@ -172,6 +147,8 @@ fn number(value: &Value) -> Result<f64> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -215,12 +192,5 @@ mod tests {
     fn a_log_that_does_not_see_the_leases_counts_nothing() {
         let error = of_scale(&scaled(3, &[])).unwrap_err().to_string();
         assert!(error.contains("does not see every write"), "{error}");
-    }
-
-    #[test]
-    fn json_says_of_each_line_whether_it_is_held() {
-        let lines = of_paths(&json!([{ "gateway": 9.0, "direct": 10.0 }])).unwrap();
-        let json = json(&lines);
-        assert_eq!((&json[0]["held"], &json[0]["bar"]["at-least"]), (&json!(false), &json!(0.95)));
     }
 }

@@ -3,26 +3,26 @@
 use std::fs;
 
 use anyhow::{Context, Result};
-use blixt_bars::{Facts, Line, parts_of, table};
+use blixt_bars::{Facts, Line, Misses, parts_of, table};
 
 use crate::workspace;
 
 /// Writes the page.
-pub fn write(lines: &[Line], facts: &Facts, rest: u32) -> Result<()> {
+pub fn write(lines: &[Line], misses: &Misses, facts: &Facts, rest: u32) -> Result<()> {
     let file = workspace::root().join("docs/performance/cluster.md");
-    fs::write(&file, page(lines, facts, rest))
+    fs::write(&file, page(lines, misses, facts, rest))
         .with_context(|| format!("{}: cannot be written", file.display()))?;
     println!("written to {}", file.display());
     Ok(())
 }
 
-fn page(lines: &[Line], facts: &Facts, rest: u32) -> String {
+fn page(lines: &[Line], misses: &Misses, facts: &Facts, rest: u32) -> String {
     let parts = lines.iter().filter(|line| !line.parts.is_empty());
     let parts: String = parts.map(|line| format!("\n### {}\n\n{}", line.what, parts_of(line))).collect();
     let method = METHOD.replace("REST", &rest.to_string());
     format!(
         "{INTRODUCTION}\n## Result\n\n{}\n## Machine\n\n{facts}\n{method}\n## What the lines are made of\n{parts}",
-        table(lines)
+        table(lines, misses)
     )
 }
 
@@ -30,7 +30,7 @@ const INTRODUCTION: &str = "\
 # Performance in Kubernetes
 
 Written by `cargo xtask cluster bench --report`, which brings a real cluster of two nodes up on one machine, installs Blixt in it, measures it against its bars
-and ends with 1 if a median misses one. API server, etcd, kubelets, kube-proxy, controllers, agents, clients and servers share the machine's processors: times are
+and ends with 1 if a median misses one for no [known reason](misses.md). API server, etcd, kubelets, kube-proxy, controllers, agents, clients and servers share the machine's processors: times are
 those of a busy cluster. Packets and the standalone program: [Performance](README.md).
 ";
 
@@ -63,7 +63,7 @@ mod tests {
     fn the_page_has_every_line_and_says_how_long_writes_were_counted() {
         let line = |what, parts| Line { what, unit: "x", bar: Bar::AtLeast(0.95), rounds: vec![1.0], parts };
         let lines = [line("one", vec![]), line("two", vec![Part::new("a part", "s", vec![2.0])])];
-        let page = page(&lines, &Facts::gather(1), 600);
+        let page = page(&lines, &Misses::default(), &Facts::gather(1), 600);
         for text in
             ["| one | at least 0.95 x | 1.00 x |", "### two", "| a part | 2.00 s |", "counted for 600 s by"]
         {
