@@ -1,6 +1,7 @@
 //! The runner on the host: `forward` itself, over the tables of a case.
 
 use std::cell::Cell;
+use std::net::IpAddr;
 
 use blixt_core::simulation::{Buffer, Memory, Simulation};
 use blixt_core::tables::Tables;
@@ -37,6 +38,10 @@ pub fn begin<'a>(tables: &'a Tables, clock: &'a Clock, settings: Settings) -> Si
 impl Memory for Clock {
     fn now(&self) -> u32 {
         self.0.get()
+    }
+
+    fn knows(&self, _: IpAddr) -> bool {
+        false
     }
 
     fn flow_v4(&self, _: &FlowKey<V4>) -> Option<Flow<V4>> {

@@ -30,6 +30,8 @@ pub use family::AddressFamily;
 pub trait Memory {
     /// Seconds of the coarse monotonic clock.
     fn now(&self) -> u32;
+    /// There may be flows of this address although no table names it any more.
+    fn knows(&self, address: IpAddr) -> bool;
     /// A flow of IPv4.
     fn flow_v4(&self, key: &FlowKey<V4>) -> Option<Flow<V4>>;
     /// A flow of IPv6.
@@ -46,6 +48,8 @@ pub struct Simulation<'a> {
     memory: &'a dyn Memory,
     settings: Settings,
     endpoints: HashSet<Endpoint>,
+    /// Addresses that are served, or were.
+    known: HashSet<IpAddr>,
     answers: Cell<AnswerBudget>,
     v4: Flows<V4>,
     v6: Flows<V6>,
@@ -69,6 +73,7 @@ impl<'a> Simulation<'a> {
             memory,
             settings,
             endpoints: standing.map(|entry| entry.endpoint).collect(),
+            known: served(tables).collect(),
             answers: Cell::default(),
             v4: Flows::default(),
             v6: Flows::default(),
@@ -80,8 +85,9 @@ impl<'a> Simulation<'a> {
     where
         'a: 'b,
     {
-        let Self { memory, settings, answers, v4, v6, .. } = self;
-        Simulation { answers, v4, v6, ..Simulation::new(tables, memory, settings) }
+        let Self { memory, settings, answers, v4, v6, mut known, .. } = self;
+        known.extend(served(tables));
+        Simulation { answers, v4, v6, known, ..Simulation::new(tables, memory, settings) }
     }
 
     /// A packet comes in by its device.
@@ -105,6 +111,13 @@ impl<'a> Simulation<'a> {
         let written = A::flows(self).written.borrow().get(key).copied();
         written.unwrap_or_else(|| A::remembered(self.memory, key))
     }
+}
+
+/// Addresses whose packets may be ours.
+fn served(tables: &Tables) -> impl Iterator<Item = IpAddr> {
+    let backends = tables.backends.values().map(|entry| entry.endpoint.address);
+    let frontends = tables.frontends.keys().map(|endpoint| endpoint.address);
+    backends.chain(frontends).chain(tables.addresses.keys().copied())
 }
 
 impl<A> Default for Flows<A> {
@@ -142,6 +155,11 @@ impl<A: AddressFamily> State<A> for Simulation<'_> {
 
     fn setting<T: Copy>(&self, field: impl Fn(&Settings) -> &T) -> T {
         *field(&self.settings)
+    }
+
+    fn knows(&self, address: A) -> bool {
+        let address = address.to_ip();
+        self.known.contains(&address) || self.memory.knows(address)
     }
 
     fn flow(&self, key: &FlowKey<A>) -> Option<Kept<A>> {
@@ -248,6 +266,10 @@ impl<A: AddressFamily> State<A> for Simulation<'_> {
 impl Memory for NoMemory {
     fn now(&self) -> u32 {
         0
+    }
+
+    fn knows(&self, _: IpAddr) -> bool {
+        false
     }
 
     fn flow_v4(&self, _: &FlowKey<V4>) -> Option<Flow<V4>> {

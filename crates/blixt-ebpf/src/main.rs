@@ -17,8 +17,9 @@ use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use blixt_packet::abi::{DEVICE_XDP_SENDER, V4, V6};
 use blixt_packet::address::Address;
+use blixt_packet::known::ethertype;
 use blixt_packet::neighbour::{ARP, arp};
-use blixt_packet::{DropReason, Verdict, enter, ethertype, exit};
+use blixt_packet::{DropReason, Verdict, enter, exit};
 
 use crate::parts::{TcParts, XdpParts};
 use crate::state::{Maps, count_drop, device};
@@ -31,10 +32,11 @@ pub fn blixt_ingress(ctx: TcContext) -> i32 {
     let context = ctx.skb.skb;
     let mut skb = Skb::gathered(context);
     let ifindex = skb.ifindex();
-    let verdict = match ethertype(&skb) {
+    let maps = Maps::new(context.cast(), ifindex);
+    let verdict = match ethertype(&skb, &maps) {
         V4::ETHERTYPE => enter::<V4>(&mut TcParts(context)),
         V6::ETHERTYPE => enter::<V6>(&mut TcParts(context)),
-        ARP => arp(&mut skb, &Maps::new(context.cast(), ifindex)),
+        ARP => arp(&mut skb, &maps),
         _ => Verdict::Pass,
     };
     tc_action(verdict, ifindex)
@@ -45,7 +47,7 @@ pub fn blixt_ingress(ctx: TcContext) -> i32 {
 pub fn blixt_egress(ctx: TcContext) -> i32 {
     let context = ctx.skb.skb;
     let skb = Skb::gathered(context);
-    let verdict = match ethertype(&skb) {
+    let verdict = match ethertype(&skb, &Maps::new(context.cast(), skb.ifindex())) {
         V4::ETHERTYPE => exit::<V4>(&mut TcParts(context)),
         V6::ETHERTYPE => exit::<V6>(&mut TcParts(context)),
         _ => Verdict::Pass,
@@ -58,14 +60,16 @@ pub fn blixt_egress(ctx: TcContext) -> i32 {
 pub fn blixt_xdp(ctx: XdpContext) -> u32 {
     let mut frame = XdpFrame::new(ctx.ctx);
     let ifindex = frame.ifindex();
+    let maps = Maps::new(ctx.ctx.cast(), ifindex);
+    let ethertype = ethertype(&frame, &maps);
     // The other end of a veth may take nothing that XDP sends back: TC, which is behind, does all of it then.
-    if !device(ifindex).is_some_and(|device| device.flags & DEVICE_XDP_SENDER != 0) {
+    if ethertype == 0 || !device(ifindex).is_some_and(|device| device.flags & DEVICE_XDP_SENDER != 0) {
         return xdp_action::XDP_PASS;
     }
-    let verdict = match ethertype(&frame) {
+    let verdict = match ethertype {
         V4::ETHERTYPE => enter::<V4>(&mut XdpParts(ctx.ctx)),
         V6::ETHERTYPE => enter::<V6>(&mut XdpParts(ctx.ctx)),
-        ARP => arp(&mut frame, &Maps::new(ctx.ctx.cast(), ifindex)),
+        ARP => arp(&mut frame, &maps),
         _ => Verdict::Pass,
     };
     xdp_action(verdict, ifindex)

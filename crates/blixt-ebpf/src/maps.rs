@@ -8,7 +8,7 @@ use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray};
 use aya_ebpf::macros::btf_map;
 use blixt_packet::abi::{
     AnswerBudget, Backend, DEVICE_SLOTS, Device, EndpointKey, Flow, FlowKey, Fragment, FragmentKey, Frontend,
-    Hop, OwnedAddress, RING_CHUNK, RingHash, RouteCounters, RouteHash, Settings, V4, V6,
+    Hop, KNOWN_WORDS, OwnedAddress, RING_CHUNK, RingHash, RouteCounters, RouteHash, Settings, V4, V6,
 };
 use blixt_packet::packet::MAX_SUM;
 use blixt_packet::{DropReason, Rooms};
@@ -48,6 +48,10 @@ pub static BACKENDS_V6: Array<Backend<V6>, SLOTS> = Array::new();
 pub static ADDRESSES_V4: HashMap<V4, OwnedAddress, ENTRIES> = HashMap::new();
 #[btf_map]
 pub static ADDRESSES_V6: HashMap<V6, OwnedAddress, ENTRIES> = HashMap::new();
+#[btf_map]
+pub static KNOWN_V4: Array<u64, { KNOWN_WORDS as usize }> = Array::new();
+#[btf_map]
+pub static KNOWN_V6: Array<u64, { KNOWN_WORDS as usize }> = Array::new();
 #[btf_map]
 pub static RINGS: ArrayOfMaps<Array<[u32; RING_CHUNK], 1, RING_FLAGS>, SLOTS> = ArrayOfMaps::new();
 #[btf_map]

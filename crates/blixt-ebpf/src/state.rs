@@ -12,6 +12,7 @@ use blixt_packet::abi::{
     FragmentKey, Frontend, Hop, OwnedAddress, RING_CHUNK, RouteCounters, Settings, V4, V6,
 };
 use blixt_packet::address::Address;
+use blixt_packet::known;
 use blixt_packet::state::{Added, Entry, Route, Socket, State};
 use core::ffi::c_void;
 use core::mem::{MaybeUninit, size_of};
@@ -19,7 +20,7 @@ use core::mem::{MaybeUninit, size_of};
 use crate::maps::{
     ADDRESSES_V4, ADDRESSES_V6, ANSWERS, BACKEND_COUNTERS_V4, BACKEND_COUNTERS_V6, BACKENDS_V4, BACKENDS_V6,
     DEVICES, DROPS, ENDPOINTS_V4, ENDPOINTS_V6, FLOWS_V4, FLOWS_V6, FRAGMENTS_V4, FRAGMENTS_V6, FRONTENDS_V4,
-    FRONTENDS_V6, HOPS, RINGS, ROUTE_COUNTERS, SETTINGS,
+    FRONTENDS_V6, HOPS, KNOWN_V4, KNOWN_V6, RINGS, ROUTE_COUNTERS, SETTINGS,
 };
 
 const NANOSECONDS: u64 = 1_000_000_000;
@@ -96,7 +97,7 @@ impl<A: Address> Entry<A> for MapEntry<A> {
 macro_rules! family {
     (
         $address:ty, $flows:ident, $fragments:ident, $frontends:ident, $endpoints:ident, $addresses:ident,
-        $backends:ident, $counters:ident
+        $backends:ident, $counters:ident, $known:ident
     ) => {
         impl State<$address> for Maps {
             type Entry = MapEntry<$address>;
@@ -110,6 +111,12 @@ macro_rules! family {
             #[inline(always)]
             fn setting<T: Copy>(&self, field: impl Fn(&Settings) -> &T) -> T {
                 setting(field)
+            }
+
+            #[inline(always)]
+            fn knows(&self, address: $address) -> bool {
+                let (element, bit) = known::place(address);
+                $known.get(element).is_some_and(|bits| bits & bit != 0)
             }
 
             #[inline(always)]
@@ -255,7 +262,8 @@ family!(
     ENDPOINTS_V4,
     ADDRESSES_V4,
     BACKENDS_V4,
-    BACKEND_COUNTERS_V4
+    BACKEND_COUNTERS_V4,
+    KNOWN_V4
 );
 family!(
     V6,
@@ -265,7 +273,8 @@ family!(
     ENDPOINTS_V6,
     ADDRESSES_V6,
     BACKENDS_V6,
-    BACKEND_COUNTERS_V6
+    BACKEND_COUNTERS_V6,
+    KNOWN_V6
 );
 
 #[inline(always)]

@@ -3,12 +3,15 @@
 //! Neighbouring operations of one kind are one batch: the kernel writes a batch in order, so their order is kept.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use blixt_core::config::Endpoint;
 use blixt_core::tables::{
-    BackendEntry, BackendSlot, BackendState, DeviceEntry, FrontendEntry, HopEntry, Op, Ring, RouteEntry,
+    BackendEntry, BackendSlot, BackendState, DeviceEntry, Family, FrontendEntry, HopEntry, Op, Ring,
+    RouteEntry,
 };
 use blixt_packet::abi::{DEVICE_SLOTS, Device, Hop, OwnedAddress, RouteHash};
+use blixt_packet::known;
 
 use crate::Error;
 use crate::family::{FamilyMaps, MapAddress};
@@ -20,6 +23,8 @@ use crate::row;
 pub(crate) struct Mirror {
     /// Who stands, or stood, in each slot.
     pub(crate) backends: BTreeMap<BackendSlot, Standing>,
+    /// Which addresses are known.
+    pub(crate) known: Known,
     /// How many backends are one endpoint.
     pub(crate) endpoints: BTreeMap<Endpoint, u32>,
     /// Hops that have a neighbour: their deadlines are renewed.
@@ -27,6 +32,9 @@ pub(crate) struct Mirror {
     /// Routes, with their hashes.
     pub(crate) routes: BTreeMap<u32, u64>,
 }
+
+/// The elements of `KNOWN_*` that are not 0.
+pub(crate) type Known = BTreeMap<(Family, u32), u64>;
 
 /// Who stands in a slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,6 +61,8 @@ enum Kind {
 
 /// Applies operations in order. `deadline` is that of hops that have a neighbour.
 pub(crate) fn apply(maps: &Maps, mirror: &mut Mirror, ops: &[Op], deadline: u32) -> Result<(), Error> {
+    know(&maps.v4, mirror, ops)?;
+    know(&maps.v6, mirror, ops)?;
     ops.chunk_by(|a, b| kind(a) == kind(b)).try_for_each(|run| match run.first().map(kind) {
         None => Ok(()),
         Some(Kind::Device) => set_devices(maps, run.iter().filter_map(device)),
@@ -106,6 +116,31 @@ fn kind(op: &Op) -> Kind {
         Op::SetFrontend(_, None) => Kind::FrontendGone,
         Op::SetAddress(_, Some(_)) => Kind::Address,
         Op::SetAddress(_, None) => Kind::AddressGone,
+    }
+}
+
+/// Addresses are known before anything leads to them, and for ever: a flow may outlive its backend, and the process that wrote both.
+fn know<A: MapAddress>(maps: &FamilyMaps<A>, mirror: &mut Mirror, ops: &[Op]) -> Result<(), Error> {
+    let mut more: BTreeMap<u32, u64> = BTreeMap::new();
+    for (element, bit) in ops.iter().filter_map(served).filter_map(A::from_ip).map(known::place) {
+        let known = mirror.known.get(&(A::FAMILY, element)).copied().unwrap_or(0);
+        if known & bit == 0 {
+            *more.entry(element).or_insert(known) |= bit;
+        }
+    }
+    let rows: Vec<_> = more.into_iter().collect();
+    maps.known.set(&rows)?;
+    mirror.known.extend(rows.into_iter().map(|(element, bits)| ((A::FAMILY, element), bits)));
+    Ok(())
+}
+
+/// The address whose packets may be ours by an operation.
+fn served(op: &Op) -> Option<IpAddr> {
+    match op {
+        Op::SetBackend(_, entry) => Some(entry.endpoint.address),
+        Op::SetFrontend(endpoint, Some(_)) => Some(endpoint.address),
+        Op::SetAddress(address, Some(_)) => Some(*address),
+        _ => None,
     }
 }
 

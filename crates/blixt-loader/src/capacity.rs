@@ -5,7 +5,7 @@ use std::path::Path;
 
 use blixt_core::tables::Limits;
 use blixt_packet::DropReason;
-use blixt_packet::abi::DEVICE_SLOTS;
+use blixt_packet::abi::{DEVICE_SLOTS, KNOWN_WORDS};
 
 /// Memory for each IPv4 flow: 1 M flows at 16 GiB.
 const BYTES_PER_FLOW: u64 = 16 << 10;
@@ -60,6 +60,7 @@ impl Capacity {
             "ROUTES" | "ROUTE_COUNTERS" => limits.routes + 1,
             "HOPS" => limits.hops + 1,
             "DEVICES" => DEVICE_SLOTS,
+            "KNOWN_V4" | "KNOWN_V6" => KNOWN_WORDS,
             "DROPS" => DropReason::COUNT as u32,
             "ANSWERS" => 1,
             _ => return None,

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use blixt_core::tables::Family;
 use blixt_packet::abi::{Backend, EndpointKey, Flow, FlowKey, Frontend, OwnedAddress, V4, V6};
+use blixt_packet::address::Address;
 
 use crate::Error;
 use crate::cpu_table::CpuTable;
@@ -14,7 +15,7 @@ use crate::plain::Plain;
 use crate::table::Table;
 
 /// An address as the maps hold it: [`V4`] or [`V6`], nothing else.
-pub trait MapAddress: Plain + Ord + Hash + Debug + sealed::Sealed {
+pub trait MapAddress: Plain + Address + Ord + Hash + Debug + sealed::Sealed {
     /// Which family it is of.
     const FAMILY: Family;
 
@@ -33,6 +34,7 @@ pub struct FamilyMaps<A: MapAddress> {
     pub(crate) endpoints: Table<EndpointKey<A>, u32>,
     pub(crate) backends: Table<u32, Backend<A>>,
     pub(crate) addresses: Table<A, OwnedAddress>,
+    pub(crate) known: Table<u32, u64>,
     pub(crate) backend_counters: CpuTable<u64>,
 }
 
@@ -49,6 +51,7 @@ impl<A: MapAddress> FamilyMaps<A> {
             endpoints: fds.table(name("ENDPOINTS_V4", "ENDPOINTS_V6"))?,
             backends: fds.table(name("BACKENDS_V4", "BACKENDS_V6"))?,
             addresses: fds.table(name("ADDRESSES_V4", "ADDRESSES_V6"))?,
+            known: fds.table(name("KNOWN_V4", "KNOWN_V6"))?,
             backend_counters: CpuTable::new(backend_counters, fds.fd(backend_counters)?, cpus)?,
         })
     }

@@ -4,7 +4,7 @@ use blixt_core::config::Endpoint;
 use blixt_core::tables::{BackendSlot, RouteEntry, Tables};
 
 use crate::Error;
-use crate::apply::{Mirror, Standing, set_endpoints};
+use crate::apply::{Known, Mirror, Standing, set_endpoints};
 use crate::family::{FamilyMaps, MapAddress};
 use crate::maps::Maps;
 use crate::row;
@@ -39,6 +39,7 @@ pub(crate) fn mirror(maps: &Maps, tables: &Tables) -> Result<Mirror, Error> {
         backends: tables.backends.iter().map(|(slot, entry)| (*slot, Standing::new(entry))).collect(),
         hops: maps.hops.all()?.into_iter().filter(|(_, row)| row.deadline != 0).collect(),
         routes: tables.routes.iter().map(|(id, entry)| (*id, entry.hash)).collect(),
+        known: read_known(&maps.v4)?.into_iter().chain(read_known(&maps.v6)?).collect(),
         endpoints: read_endpoints(&maps.v4)?.into_iter().chain(read_endpoints(&maps.v6)?).collect(),
     };
     let mut counts = std::collections::BTreeMap::new();
@@ -66,6 +67,11 @@ fn read_family<A: MapAddress>(maps: &FamilyMaps<A>, tables: &mut Tables) -> Resu
         tables.addresses.insert(address.to_ip(), row.ifindex);
     }
     Ok(())
+}
+
+fn read_known<A: MapAddress>(maps: &FamilyMaps<A>) -> Result<Known, Error> {
+    let elements = maps.known.all()?.into_iter().filter(|(_, bits)| *bits != 0);
+    Ok(elements.map(|(element, bits)| ((A::FAMILY, element), bits)).collect())
 }
 
 fn read_endpoints<A: MapAddress>(maps: &FamilyMaps<A>) -> Result<Vec<(Endpoint, u32)>, Error> {

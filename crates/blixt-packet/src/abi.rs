@@ -17,6 +17,7 @@
 //! | `ENDPOINTS_*` | hash | [`EndpointKey`] | `u32`, how many backends are that endpoint | user space |
 //! | `BACKENDS_*` | array | slot of a [`BackendId`] | [`Backend`] | user space |
 //! | `ADDRESSES_*` | hash | address | [`OwnedAddress`] | user space |
+//! | `KNOWN_*` | array | see [`known`](crate::known) | `u64`, a bit for each address that may be ours | user space |
 //! | `RINGS` | array of arrays | ring id, then `slot / RING_CHUNK` | `[u32; RING_CHUNK]` of [`BackendId`] | user space |
 //! | `RING_HASHES` | array | ring id | [`RingHash`] | user space, for user space |
 //! | `HOPS` | array | hop id | [`Hop`] | user space |
@@ -33,13 +34,17 @@
 use core::mem::size_of;
 
 /// The number of this layout.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Ring slots in one element of an inner array: 16 ids of 4 bytes are one cache line.
 pub const RING_CHUNK: usize = 16;
 
 /// Elements of `DEVICES`.
 pub const DEVICE_SLOTS: u32 = 4096;
+
+/// Elements of `KNOWN_*`: 2^20 bits are 128 KiB. Of packets between others a hundredth is looked at in vain where 5 000 addresses are
+/// known.
+pub const KNOWN_WORDS: u32 = 1 << 14;
 
 /// An IPv4 address, as it lies in the packet.
 #[repr(transparent)]

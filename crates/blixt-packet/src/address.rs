@@ -19,6 +19,12 @@ pub trait Address: Copy + Eq + Default {
     /// Reads the IP header (and what stands between it and the transport header) at `headers.network`.
     fn parse<P: Packet>(pkt: &P, headers: &mut Headers<Self>) -> Result<(), DropReason>;
 
+    /// Source, destination and what the IP header at `network` says that follows it, without a look at whether that is so.
+    fn ends<P: Packet>(pkt: &P, network: usize) -> Result<(Self, Self, u8), DropReason>;
+
+    /// Behind an IP header that says so a control message may follow.
+    fn may_be_control(protocol: u8) -> bool;
+
     /// Writes both addresses into the IP header at `network`, and takes one hop off if the packet is `routed`.
     fn write<P: Packet>(
         pkt: &mut P,
@@ -36,6 +42,9 @@ pub trait Address: Copy + Eq + Default {
 
     /// Mixes the address into a hash.
     fn hash(self, hash: u32) -> u32;
+
+    /// A cheap hash whose high bits depend on every bit of the address.
+    fn spread(self) -> u32;
 
     /// It can be the source of a packet for a frontend: one machine's, and not a loopback one.
     fn is_host(self) -> bool;
@@ -115,6 +124,18 @@ impl Address for V4 {
     }
 
     #[inline(always)]
+    fn ends<P: Packet>(pkt: &P, network: usize) -> Result<(Self, Self, u8), DropReason> {
+        let [middle, source, destination] = pkt.words(network + 8)?;
+        let [_, protocol, _, _] = middle.to_ne_bytes();
+        Ok((Self([source]), Self([destination]), protocol))
+    }
+
+    #[inline(always)]
+    fn may_be_control(protocol: u8) -> bool {
+        protocol == Self::ICMP
+    }
+
+    #[inline(always)]
     fn write<P: Packet>(
         pkt: &mut P,
         headers: &Headers<Self>,
@@ -156,6 +177,11 @@ impl Address for V4 {
     #[inline(always)]
     fn hash(self, hash: u32) -> u32 {
         mix(hash, self.0[0])
+    }
+
+    #[inline(always)]
+    fn spread(self) -> u32 {
+        u32::from_be(self.0[0]).wrapping_mul(0x9e37_79b1)
     }
 
     #[inline(always)]
@@ -201,6 +227,19 @@ impl Address for V6 {
     }
 
     #[inline(always)]
+    fn ends<P: Packet>(pkt: &P, network: usize) -> Result<(Self, Self, u8), DropReason> {
+        let [second, s0, s1, s2, s3, d0, d1, d2, d3] = pkt.words(network + 4)?;
+        let [_, _, next, _] = second.to_ne_bytes();
+        Ok((Self([s0, s1, s2, s3]), Self([d0, d1, d2, d3]), next))
+    }
+
+    /// Extension headers may stand before it.
+    #[inline(always)]
+    fn may_be_control(protocol: u8) -> bool {
+        !matches!(protocol, TCP | UDP)
+    }
+
+    #[inline(always)]
     fn write<P: Packet>(
         pkt: &mut P,
         headers: &Headers<Self>,
@@ -236,6 +275,16 @@ impl Address for V6 {
     fn hash(self, hash: u32) -> u32 {
         let [a, b, c, d] = self.0;
         mix(mix(mix(mix(hash, a), b), c), d)
+    }
+
+    #[inline(always)]
+    fn spread(self) -> u32 {
+        let [a, b, c, d] = self.0;
+        let double = |first: u32, second: u32| u64::from_be(first as u64 | (second as u64) << 32);
+        // Two sums of products meet seldom, whatever the addresses have in common; the factors are any odd numbers.
+        let network = double(a, b).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let host = double(c, d).wrapping_mul(0xd6e8_feb8_6659_fd93);
+        (network.wrapping_add(host) >> 32) as u32
     }
 
     #[inline(always)]

@@ -6,9 +6,10 @@ use crate::abi::{BACKEND_DRAINING, Backend, Flow, V4, V6, WAY_LOCAL, WAY_NAT};
 use crate::address::Address;
 use crate::connect::source;
 use crate::flow::{end, has_ended, refresh};
-use crate::frame::{Addressee, Frame};
+use crate::frame::Addressee;
 use crate::headers::{Headers, SYN, TCP, UDP};
 use crate::icmp::{self, Icmp};
+use crate::known::ethertype;
 use crate::neighbour::{ARP, arp};
 use crate::packet::Packet;
 use crate::part::{self, Part, Parts};
@@ -23,7 +24,7 @@ use crate::{DropReason, Refusal, Verdict, fragment};
 
 /// Decides about a packet that came in by a device, and changes it as the verdict says.
 pub fn forward<P: Packet, S: State<V4> + State<V6>>(pkt: &mut P, state: &S) -> Verdict {
-    match ethertype(pkt) {
+    match ethertype(pkt, state) {
         V4::ETHERTYPE => enter::<V4>(&mut Here { pkt, state, room: Rooms::default().v4 }),
         V6::ETHERTYPE => enter::<V6>(&mut Here { pkt, state, room: Rooms::default().v6 }),
         ARP => arp(pkt, state),
@@ -33,17 +34,11 @@ pub fn forward<P: Packet, S: State<V4> + State<V6>>(pkt: &mut P, state: &S) -> V
 
 /// Decides about a packet that leaves by a device: only replies of backends on this machine are ours.
 pub fn leave<P: Packet, S: State<V4> + State<V6>>(pkt: &mut P, state: &S) -> Verdict {
-    match ethertype(pkt) {
+    match ethertype(pkt, state) {
         V4::ETHERTYPE => exit::<V4>(&mut Here { pkt, state, room: Rooms::default().v4 }),
         V6::ETHERTYPE => exit::<V6>(&mut Here { pkt, state, room: Rooms::default().v6 }),
         _ => Verdict::Pass,
     }
-}
-
-/// What a frame carries, host order; 0 if it is too short to say.
-#[inline(always)]
-pub fn ethertype<P: Packet>(pkt: &P) -> u16 {
-    Frame::parse(pkt).map_or(0, |frame| frame.ethertype)
 }
 
 /// The way of an IP packet that came in.

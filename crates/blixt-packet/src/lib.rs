@@ -8,6 +8,8 @@ mod step;
 
 pub mod part;
 
+pub mod known;
+
 pub mod packet;
 pub mod state;
 mod verdict;
@@ -34,7 +36,7 @@ pub mod abi;
 mod drop_reason;
 
 pub use drop_reason::DropReason;
-pub use forward::{enter, ethertype, exit, forward, leave};
+pub use forward::{enter, exit, forward, leave};
 pub use room::{Room, Rooms};
 pub use step::Step;
 pub use verdict::{Refusal, Verdict};

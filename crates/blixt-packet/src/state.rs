@@ -18,6 +18,10 @@ pub trait State<A: Address> {
     /// One of the settings: `state.setting(|settings| &settings.udp_idle)`.
     fn setting<T: Copy>(&self, field: impl Fn(&Settings) -> &T) -> T;
 
+    /// The address is, or was since the tables were made, that of a frontend or a backend, or one that only Blixt owns. It may say
+    /// so of others, too.
+    fn knows(&self, address: A) -> bool;
+
     /// The flow of a packet.
     fn flow(&self, key: &FlowKey<A>) -> Option<Self::Entry>;
 

@@ -110,6 +110,10 @@ impl Memory for KernelFlows<'_> {
         u32::try_from(time.unwrap_or_default().as_secs()).unwrap_or(u32::MAX)
     }
 
+    fn knows(&self, _: std::net::IpAddr) -> bool {
+        true
+    }
+
     fn flow_v4(&self, key: &FlowKey<V4>) -> Option<Flow<V4>> {
         self.dataplane.flow(key).ok().flatten()
     }

@@ -20,6 +20,17 @@ pub(super) fn cases() -> Vec<Case> {
                 leaves(&back.bytes()).passes(),
             ]
         }),
+        of("what is wrong with a packet between others is no matter", Protocol::Udp, Way::Nat, |talk| {
+            let net = &talk.net;
+            let foreign = |protocol, bytes: &[u8]| ip(net.client, net.router, protocol, 64, bytes);
+            let mut cut = foreign(6, &[0; 40]);
+            cut.truncate(cut.len() - 30);
+            let mut version = foreign(17, &[0; 40]);
+            version[0] ^= 0x70;
+            let wrong = [foreign(6, &[0; 8]), foreign(17, &[0xff; 8]), foreign(132, &[0; 32]), cut, version];
+            let seen = |packet: &Vec<u8>| [client_sends(packet).passes(), leaves(packet).passes()];
+            wrong.iter().flat_map(seen).collect()
+        }),
         of_each("the host's own ports stay the host's on its own address", Way::Nat, |talk| {
             vec![client_sends(&talk.request_to(talk.net.frontend, 22).bytes()).passes()]
         }),

@@ -216,6 +216,10 @@ impl Memory for Remembered {
         5
     }
 
+    fn knows(&self, _: IpAddr) -> bool {
+        true
+    }
+
     fn flow_v4(&self, key: &FlowKey<V4>) -> Option<Flow<V4>> {
         self.0.get(key).copied()
     }

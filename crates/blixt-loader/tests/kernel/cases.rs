@@ -4,6 +4,7 @@ mod differential;
 mod flood;
 mod model;
 pub mod program;
+mod restart;
 mod summed;
 
 use blixt_cases::{Case, Hook, Step, cases};

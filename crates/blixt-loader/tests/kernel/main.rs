@@ -9,5 +9,6 @@ mod cases;
 mod cleanup;
 mod death;
 mod groups;
+mod known;
 mod open;
 mod verifier;

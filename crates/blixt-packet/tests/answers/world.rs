@@ -48,6 +48,8 @@ pub struct World {
     pub route: Cell<Route>,
     pub settings: Settings,
     pub answers: Cell<AnswerBudget>,
+    /// Every address shares its bit with one that is known.
+    pub knows_all: Cell<bool>,
     /// Connections that were counted.
     pub connections: Cell<u32>,
     /// What another CPU gets from the client's side at the moment that this one has read a flow and asks whether it is over.
@@ -67,6 +69,7 @@ impl World {
             route: Cell::new(Route::Unknown),
             settings: Settings::DEFAULT,
             answers: Cell::default(),
+            knows_all: Cell::default(),
             connections: Cell::default(),
             meanwhile: RefCell::default(),
         }
@@ -197,6 +200,16 @@ impl<A: Family> State<A> for World {
             assert!(matches!(verdict, Verdict::Send(_)), "{verdict:?}");
         }
         *asked
+    }
+
+    /// No backend of it ever goes altogether.
+    fn knows(&self, address: A) -> bool {
+        let tables = A::tables(self);
+        let serves = |key: &EndpointKey<A>| key.address == address;
+        self.knows_all.get()
+            || tables.frontends.keys().chain(&tables.endpoints).any(serves)
+            || tables.backends.iter().any(|backend| backend.address == address)
+            || tables.addresses.contains_key(&address)
     }
 
     fn flow(&self, key: &FlowKey<A>) -> Option<Kept<A>> {

@@ -36,7 +36,9 @@ pub struct Seen {
 /// The loaded programs.
 pub struct Programs {
     hook: Hook,
-    dataplane: Dataplane,
+    options: Options,
+    /// `None` while one process gives way to another.
+    dataplane: Option<Dataplane>,
     tables: Tables,
     drops: BTreeMap<DropReason, u64>,
     pins: PathBuf,
@@ -70,8 +72,8 @@ impl Programs {
                 }
             }
             let drops = dataplane.counters().unwrap().drops;
-            let tables = Tables::default();
-            test(&mut Self { hook, dataplane, tables, drops, pins: world.pins() });
+            let (tables, dataplane) = (Tables::default(), Some(dataplane));
+            test(&mut Self { hook, options, dataplane, tables, drops, pins: world.pins() });
         });
     }
 
@@ -111,16 +113,24 @@ impl Programs {
         age::<40, 12>(self.pins.join("FRAGMENTS_V6"), seconds);
     }
 
+    /// The process that wrote the tables ends, and another one takes them over.
+    pub fn restart(&mut self) {
+        self.dataplane = None;
+        let dataplane = Dataplane::open(&self.options).unwrap();
+        assert!(dataplane.found().is_taken_over);
+        self.dataplane = Some(dataplane);
+    }
+
     /// User space writes.
     pub fn apply(&mut self, ops: &[Op]) {
-        self.dataplane.apply(ops).unwrap();
+        self.dataplane().apply(ops).unwrap();
         ops.iter().for_each(|op| self.tables.apply(op));
     }
 
     /// Lets the programs see a frame. What XDP passes, the TC program behind it sees.
     pub fn show(&mut self, given: &Given) -> Seen {
         let (action, out) = self.pass_by(given);
-        let drops = self.dataplane.counters().unwrap().drops;
+        let drops = self.dataplane().counters().unwrap().drops;
         let counted: Vec<DropReason> = drops
             .iter()
             .filter(|(reason, count)| self.drops[reason] != **count)
@@ -163,8 +173,12 @@ impl Programs {
         self.run_tc("blixt_ingress", ifindex, &given.frame, given.segment).0 == TC_ACT_REDIRECT
     }
 
+    fn dataplane(&mut self) -> &mut Dataplane {
+        self.dataplane.as_mut().unwrap()
+    }
+
     fn classifier(&mut self, name: &str) -> &SchedClassifier {
-        self.dataplane.programs().unwrap().program(name).unwrap().try_into().unwrap()
+        self.dataplane().programs().unwrap().program(name).unwrap().try_into().unwrap()
     }
 
     fn run_tc(&mut self, name: &str, ifindex: u32, frame: &[u8], segment: u32) -> (i32, Vec<u8>) {
@@ -174,7 +188,7 @@ impl Programs {
 
     fn run_xdp(&mut self, ifindex: u32, frame: &[u8]) -> (i32, Vec<u8>) {
         let program: &Xdp =
-            self.dataplane.programs().unwrap().program("blixt_xdp").unwrap().try_into().unwrap();
+            self.dataplane().programs().unwrap().program("blixt_xdp").unwrap().try_into().unwrap();
         run(program, frame, &xdp_context(frame.len(), ifindex))
     }
 

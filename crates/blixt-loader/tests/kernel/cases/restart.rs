@@ -1,0 +1,77 @@
+//! Flows that outlive what they led to, and the process that wrote it.
+
+use blixt_cases::network::{BACKEND_PORT, FRONTEND_PORT, Net, nets, tables};
+use blixt_cases::packet::{ACK, IpPacket, SYN};
+use blixt_cases::{Given, Hook, backend_sends, client_sends};
+use blixt_core::config::{Endpoint, Protocol};
+use blixt_core::tables::{BackendEntry, BackendState, Op, Tables, Way};
+use blixt_packet::DropReason;
+
+use super::program::Programs;
+
+#[test]
+fn flows_outlive_the_addresses_that_they_led_to_and_a_restart_in_tc() {
+    check(Hook::Tc);
+}
+
+#[test]
+fn flows_outlive_the_addresses_that_they_led_to_and_a_restart_in_xdp() {
+    check(Hook::Xdp);
+}
+
+fn check(hook: Hook) {
+    // With full NAT a backend's packets go to this machine's own address: nothing but their source says that they are ours.
+    let tables = tables(Way::Nat);
+    for net in nets() {
+        Programs::run(hook, |programs| {
+            programs.begin(&tables);
+            let requests = [request(&net, SYN), request(&net, ACK)];
+            let answer = reply(&net);
+            for given in [&requests[0], &answer, &requests[1]] {
+                assert!(programs.is_redirected(given), "{net:?}: the connection does not begin");
+            }
+
+            programs.apply(&without_frontends(programs.tables()));
+            programs.restart();
+            for given in [&requests[1], &answer] {
+                assert!(programs.is_redirected(given), "{net:?}: the connection ended with its frontend");
+            }
+
+            programs.apply(&with_others_in_their_place(programs.tables()));
+            programs.restart();
+            for given in [&requests[1], &answer] {
+                let seen = programs.show(given);
+                assert_eq!(seen.reason, Some(DropReason::BackendGone), "{net:?}: nobody was told");
+            }
+        });
+    }
+}
+
+/// Nothing is listened on any more, and no address is ours.
+fn without_frontends(tables: &Tables) -> Vec<Op> {
+    let frontends = tables.frontends.keys().map(|endpoint| Op::SetFrontend(*endpoint, None));
+    frontends.chain(tables.addresses.keys().map(|address| Op::SetAddress(*address, None))).collect()
+}
+
+/// Other backends stand in all slots: no table names the addresses of the first ones.
+fn with_others_in_their_place(tables: &Tables) -> Vec<Op> {
+    let others = tables.backends.iter().map(|(slot, entry)| {
+        let [v4, v6] = nets();
+        let router = if entry.endpoint.address.is_ipv4() { v4.router } else { v6.router };
+        let endpoint = Endpoint { address: router, ..entry.endpoint };
+        let incarnation = entry.incarnation.wrapping_add(1);
+        let state = BackendState::Gone;
+        Op::SetBackend(*slot, BackendEntry { endpoint, incarnation, state, ..entry.clone() })
+    });
+    others.collect()
+}
+
+fn request(net: &Net, flags: u8) -> Given {
+    let to = (net.frontend, FRONTEND_PORT);
+    client_sends(&IpPacket::new(Protocol::Tcp, (net.client, 4242), to).flags(flags).bytes())
+}
+
+fn reply(net: &Net) -> Given {
+    let from = (net.backend, BACKEND_PORT);
+    backend_sends(&IpPacket::new(Protocol::Tcp, from, (net.source, 4242)).flags(SYN | ACK).bytes())
+}
