@@ -131,8 +131,8 @@ func (c *cluster) takeOver(from leader) (to leader, err error) {
 	})
 }
 
-// firstConfig is how long a leader took from the Lease to its first Config, by its log as the container runtime noted it. The Config must have
-// all frontends.
+// firstConfig is how long a leader took from the Lease, since it has it, to its first Config, by its log as the container runtime noted it. The
+// Config must have all frontends. A process may have led before, and lost the Lease on a machine that was busy.
 func (c *cluster) firstConfig(of leader, frontends int) (took time.Duration, err error) {
 	err = eventually(patience, "the leader publishes a Config", func() error {
 		log, err := c.kube.CoreV1().Pods(system).GetLogs(of.pod, &corev1.PodLogOptions{Timestamps: true}).Stream(c)
@@ -140,7 +140,8 @@ func (c *cluster) firstConfig(of leader, frontends int) (took time.Duration, err
 			return err
 		}
 		defer log.Close()
-		var leads time.Time
+		var leads, published time.Time
+		var first string
 		for lines := bufio.NewScanner(log); lines.Scan(); {
 			stamp, line, _ := strings.Cut(lines.Text(), " ")
 			at, err := time.Parse(time.RFC3339Nano, stamp)
@@ -148,16 +149,19 @@ func (c *cluster) firstConfig(of leader, frontends int) (took time.Duration, err
 			case err != nil:
 				return err
 			case strings.Contains(line, " leading "):
-				leads = at
-			case strings.Contains(line, " published ") && !leads.IsZero():
-				if !strings.HasSuffix(line, fmt.Sprintf(" frontends=%d", frontends)) {
-					return fmt.Errorf("the first Config has not %d frontends: %s", frontends, line)
-				}
-				took = at.Sub(leads)
-				return nil
+				leads, first = at, ""
+			case strings.Contains(line, " published ") && !leads.IsZero() && first == "":
+				published, first = at, line
 			}
 		}
-		return fmt.Errorf("its log says of no Config")
+		if first == "" {
+			return fmt.Errorf("its log says of no Config")
+		}
+		if !strings.HasSuffix(first, fmt.Sprintf(" frontends=%d", frontends)) {
+			return fmt.Errorf("the first Config has not %d frontends: %s", frontends, first)
+		}
+		took = published.Sub(leads)
+		return nil
 	})
 	return took, err
 }
