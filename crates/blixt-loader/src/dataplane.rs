@@ -14,6 +14,7 @@ use crate::Error;
 use crate::apply::{self, Mirror};
 use crate::attach::{self, Attachment, Directories, Refusals};
 use crate::capacity::Capacity;
+use crate::carry::carry;
 use crate::cleanup;
 use crate::counters::{self, Counters};
 use crate::family::MapAddress;
@@ -209,6 +210,15 @@ impl Dataplane {
     /// The directories of other map layouts whose programs may still be at work.
     pub fn other_layouts(&self) -> &[PathBuf] {
         &self.directories.other_layouts
+    }
+
+    /// Takes the connections of other map layouts over, as far as these maps have their backends, and answers how many entries are new
+    /// here, two for each connection. To be called once the maps are filled, and again before other layouts are retired: their programs
+    /// go on until each device has those of this one.
+    pub fn carry_flows(&self) -> Result<usize, Error> {
+        self.directories.other_layouts.iter().try_fold(0, |count, layout| {
+            Ok(count + carry(layout, &self.maps.v4)? + carry(layout, &self.maps.v6)?)
+        })
     }
 
     /// Ends the programs of other map layouts and removes their maps. Devices that were attached since run this

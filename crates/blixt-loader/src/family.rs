@@ -26,10 +26,13 @@ pub trait MapAddress: Plain + Address + Ord + Hash + Debug + sealed::Sealed {
     fn to_ip(self) -> IpAddr;
 }
 
+/// A flow table.
+pub(crate) type Flows<A> = Table<FlowKey<A>, Flow<A>>;
+
 /// The maps of one family.
 #[derive(Debug)]
 pub struct FamilyMaps<A: MapAddress> {
-    pub(crate) flows: Table<FlowKey<A>, Flow<A>>,
+    pub(crate) flows: Flows<A>,
     pub(crate) frontends: Table<EndpointKey<A>, Frontend>,
     pub(crate) endpoints: Table<EndpointKey<A>, u32>,
     pub(crate) backends: Table<u32, Backend<A>>,
@@ -39,6 +42,12 @@ pub struct FamilyMaps<A: MapAddress> {
 }
 
 impl<A: MapAddress> FamilyMaps<A> {
+    /// The name of the family's flow table.
+    pub(crate) const FLOWS: &str = match A::FAMILY {
+        Family::V4 => "FLOWS_V4",
+        Family::V6 => "FLOWS_V6",
+    };
+
     pub(crate) fn new(fds: &Fds, cpus: usize) -> Result<Self, Error> {
         let name = |v4, v6| match A::FAMILY {
             Family::V4 => v4,
@@ -46,7 +55,7 @@ impl<A: MapAddress> FamilyMaps<A> {
         };
         let backend_counters = name("BACKEND_COUNTERS_V4", "BACKEND_COUNTERS_V6");
         Ok(Self {
-            flows: fds.table(name("FLOWS_V4", "FLOWS_V6"))?,
+            flows: fds.table(Self::FLOWS)?,
             frontends: fds.table(name("FRONTENDS_V4", "FRONTENDS_V6"))?,
             endpoints: fds.table(name("ENDPOINTS_V4", "ENDPOINTS_V6"))?,
             backends: fds.table(name("BACKENDS_V4", "BACKENDS_V6"))?,

@@ -13,6 +13,7 @@ mod apply;
 mod attach;
 mod bpffs;
 mod capacity;
+mod carry;
 mod cleanup;
 mod clsact;
 mod counters;

@@ -8,6 +8,7 @@ use std::path::Path;
 
 const MAP_CREATE: libc::c_long = 0;
 const MAP_LOOKUP_ELEM: libc::c_long = 1;
+const MAP_UPDATE_ELEM: libc::c_long = 2;
 const OBJ_PIN: libc::c_long = 6;
 const OBJ_GET: libc::c_long = 7;
 const MAP_GET_FD_BY_ID: libc::c_long = 14;
@@ -222,6 +223,28 @@ pub(crate) unsafe fn lookup(map: BorrowedFd<'_>, key: *const u8, value: *mut u8)
     match unsafe { bpf(MAP_LOOKUP_ELEM, &mut attr) } {
         Ok(_) => Ok(true),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes an entry unless there is one of that key; answers whether there was none.
+///
+/// # Safety
+///
+/// `key` and `value` must be as large as the map's keys and values.
+pub(crate) unsafe fn add(map: BorrowedFd<'_>, key: *const u8, value: *const u8) -> io::Result<bool> {
+    const NOEXIST: u64 = 1;
+    let mut attr = Element {
+        map_fd: raw(map),
+        key: key as u64,
+        value: value as u64,
+        flags: NOEXIST,
+        ..Default::default()
+    };
+    // SAFETY: the caller vouches for the sizes.
+    match unsafe { bpf(MAP_UPDATE_ELEM, &mut attr) } {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(false),
         Err(error) => Err(error),
     }
 }

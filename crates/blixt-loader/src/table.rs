@@ -43,6 +43,15 @@ impl<K: Plain + Debug, V: Plain> Table<K, V> {
         Ok(found.map_err(|source| self.error("read", key, source))?.then_some(value))
     }
 
+    /// Writes an entry unless there is one of that key; answers whether there was none.
+    pub(crate) fn add(&self, key: &K, value: &V) -> Result<bool, Error> {
+        // SAFETY: `new` checked the sizes.
+        let added = unsafe {
+            sys::add(self.fd.as_fd(), std::ptr::from_ref(key).cast(), std::ptr::from_ref(value).cast())
+        };
+        added.map_err(|source| self.error("write", key, source))
+    }
+
     /// Writes entries in order.
     pub(crate) fn set(&self, entries: &[(K, V)]) -> Result<(), Error> {
         let (keys, values): (Vec<K>, Vec<V>) = entries.iter().copied().unzip();

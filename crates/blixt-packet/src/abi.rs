@@ -29,7 +29,8 @@
 //! | `ANSWERS` | per-CPU array | 0 | [`AnswerBudget`] | kernel |
 //!
 //! Raise [`ABI_VERSION`] with any change: it names the directory of the pins, so that an older or newer
-//! version's maps are never read with the wrong layout.
+//! version's maps are never read with the wrong layout. Only `FLOWS_*` are: connections are carried over from one layout to
+//! another. A change of what their keys or values mean gives them other names.
 
 use core::mem::size_of;
 

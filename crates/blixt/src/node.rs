@@ -202,6 +202,7 @@ impl Node {
             let retry = std::mem::take(&mut self.stale.retry);
             let egress = needs_egress(self.tables.backends.values());
             let Settings { interfaces, hook, .. } = &self.settings;
+            carry_flows(&self.dataplane);
             self.devices.follow(&mut self.dataplane, &observation.links, interfaces, *hook, egress, retry);
             self.retire_other_layouts();
             self.note_hooks(&observation);
@@ -465,9 +466,22 @@ impl Node {
         if layouts == 0 || !self.devices.are_replaced() {
             return;
         }
+        // Those that began since.
+        carry_flows(&self.dataplane);
         match self.dataplane.retire_other_layouts() {
             Ok(()) => tracing::info!(layouts, "replaced what another version had at work"),
             Err(error) => tracing::warn!(%error, "cannot remove what another version has left"),
+        }
+    }
+}
+
+/// Takes connections over from another version, if one is at work.
+fn carry_flows(dataplane: &Dataplane) {
+    match dataplane.carry_flows() {
+        Ok(0) => {}
+        Ok(entries) => tracing::info!(entries, "took connections over from another version"),
+        Err(error) => {
+            tracing::warn!(%error, "cannot take all connections over from another version; those that go on are begun anew")
         }
     }
 }

@@ -110,8 +110,8 @@ fn log_found(found: &Found) {
     for path in &found.other_layouts {
         tracing::warn!(
             path = %path.display(),
-            "another version of blixt is at work, with tables that this one cannot read; it is replaced as soon as \
-             the manifests are in force (connections go on, unless their backend takes nothing new)"
+            "another version of blixt is at work, with tables of its own; it is replaced as soon as the manifests are in \
+             force, and its connections are taken over"
         );
     }
 }

@@ -1,6 +1,7 @@
 //! The programs of a data plane, run on single frames (`BPF_PROG_TEST_RUN`) on a machine of their own.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -119,6 +120,22 @@ impl Programs {
         let dataplane = Dataplane::open(&self.options).unwrap();
         assert!(dataplane.found().is_taken_over);
         self.dataplane = Some(dataplane);
+    }
+
+    /// The process ends, and one comes that has another map layout: it knows nothing.
+    pub fn change_layout(&mut self) {
+        self.dataplane = None;
+        fs::rename(&self.pins, self.pins.with_file_name("v0")).unwrap();
+        let dataplane = Dataplane::open(&self.options).unwrap();
+        assert_eq!((dataplane.found().is_taken_over, dataplane.other_layouts().len()), (false, 1));
+        self.drops = dataplane.counters().unwrap().drops;
+        self.dataplane = Some(dataplane);
+        self.tables = Tables::default();
+    }
+
+    /// How many entries of flows come from another map layout.
+    pub fn carry_flows(&mut self) -> usize {
+        self.dataplane().carry_flows().unwrap()
     }
 
     /// User space writes.

@@ -1,6 +1,6 @@
 //! Flows that outlive what they led to, and the process that wrote it.
 
-use blixt_cases::network::{BACKEND_PORT, FRONTEND_PORT, Net, nets, tables};
+use blixt_cases::network::{BACKEND_PORT, FRONTEND_PORT, Net, moves, nets, renews, tables};
 use blixt_cases::packet::{ACK, IpPacket, SYN};
 use blixt_cases::{Given, Hook, backend_sends, client_sends};
 use blixt_core::config::{Endpoint, Protocol};
@@ -42,6 +42,41 @@ fn check(hook: Hook) {
             for given in [&requests[1], &answer] {
                 let seen = programs.show(given);
                 assert_eq!(seen.reason, Some(DropReason::BackendGone), "{net:?}: nobody was told");
+            }
+        });
+    }
+}
+
+#[test]
+fn connections_are_carried_over_to_another_map_layout_in_tc() {
+    check_layouts(Hook::Tc);
+}
+
+#[test]
+fn connections_are_carried_over_to_another_map_layout_in_xdp() {
+    check_layouts(Hook::Xdp);
+}
+
+fn check_layouts(hook: Hook) {
+    let tables = tables(Way::Nat);
+    // Their backend stands there under another number; or it is drained, and the ring leads elsewhere.
+    for ops in [renews(Way::Nat), moves(Way::Nat, BackendState::Draining)] {
+        Programs::run(hook, |programs| {
+            programs.begin(&tables);
+            let talks = nets().map(|net| [request(&net, SYN), reply(&net), request(&net, ACK)]);
+            let before = talks.each_ref().map(|talk| talk.each_ref().map(|given| programs.show(given).frame));
+
+            programs.change_layout();
+            programs.write(&tables);
+            programs.apply(&ops);
+            for [_, answer, _] in &talks {
+                assert!(!programs.is_redirected(answer), "it knows of a connection that it has not seen");
+            }
+            assert_eq!(programs.carry_flows(), 4, "two connections, two halves each");
+            assert_eq!(programs.carry_flows(), 0, "what is there stays");
+            for ([_, answer, later], [_, seen, seen_later]) in talks.iter().zip(&before) {
+                assert_eq!(programs.show(later).frame, *seen_later, "the backend is another");
+                assert_eq!(programs.show(answer).frame, *seen, "the answer goes elsewhere");
             }
         });
     }
