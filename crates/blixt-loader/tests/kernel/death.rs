@@ -106,7 +106,7 @@ fn check(old: &Wanted, new: &Wanted) {
                 assert!(writes < 1000, "the change does not come to its end");
             }
             println!("{writes} deaths");
-            assert!(writes > 1, "the change is {writes} writes");
+            assert!(writes > 0, "nothing changes");
         }
     });
 }
