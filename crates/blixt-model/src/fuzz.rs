@@ -98,10 +98,11 @@ fn tell(target: &dyn Target, cases: u64, start: Instant) {
     eprintln!("{}: {cases} cases in {seconds:.0} s, {rate:.0} thousand a second", target.name());
 }
 
-/// Nothing in it is the kernel's to say.
+/// Nothing in it is the kernel's to say, nor its clock's.
 fn is_decided(target: &dyn Target, story: &Story) -> bool {
     let end = &story.end;
-    !(end.asks_kernel || end.has_late_syn && target.sight() == Sight::Xdp)
+    let hangs_on_clock = end.is_close && target.sight() != Sight::Everything;
+    !(end.asks_kernel || hangs_on_clock || end.has_late_syn && target.sight() == Sight::Xdp)
 }
 
 fn fails(target: &mut dyn Target, story: &Story) -> bool {

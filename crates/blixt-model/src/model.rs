@@ -34,6 +34,8 @@ pub struct Model {
     pub flows: BTreeMap<Tuple, Half>,
     /// Something happened that the kernel would have been asked about: what follows is not decided here.
     pub asks_kernel: bool,
+    /// Whether something was noted hung on a part of a second: no clock but the model's can be held to that.
+    pub is_close: bool,
     /// A backend's SYN took the end of its flow out of the table. Where XDP leaves that to TC, it is looked at again, without a flow: then
     /// the kernel would be asked.
     pub has_late_syn: bool,
@@ -93,6 +95,7 @@ impl Model {
             now,
             flows: BTreeMap::new(),
             asks_kernel: false,
+            is_close: false,
             has_late_syn: false,
             parts: BTreeMap::new(),
             answers: (0, 0),
@@ -265,8 +268,15 @@ impl Model {
         if flow.is_request {
             (noted.client, noted.client_mac) = (packet.ethernet.link, packet.ethernet.source);
         }
-        if noted == flow {
-            return flow;
+        // When a connection that only lasts was last seen is no matter up to 8 seconds.
+        let lasts = packet.tuple.protocol == TCP && flow.progress.confirmed && !flow.progress.is_closed();
+        let (age, precision) = (self.now - flow.seen, if lasts { 8 } else { 1 });
+        if (Half { seen: flow.seen, ..noted }) == flow {
+            // The clock of the kernel may be a second further by now.
+            self.is_close |= lasts && age == precision - 1;
+            if age < precision {
+                return flow;
+            }
         }
         self.keep(&packet.tuple, noted)
     }

@@ -306,7 +306,7 @@ impl Address for V6 {
 pub(crate) fn extensions<P: Packet>(pkt: &P, headers: &mut Headers<V6>, first: u8) -> Result<(), DropReason> {
     let mut next = first;
     let mut at = headers.network + 40;
-    for _ in 0..=MAX_EXTENSIONS {
+    for _ in 0..MAX_EXTENSIONS + 1 {
         at = pkt.forget(at as u32) as usize;
         headers.key.protocol = next as u32;
         headers.transport = at;

@@ -20,6 +20,9 @@ pub const CONFIRMED: u8 = 16;
 /// It was picked up in the middle: its first packet was no SYN.
 pub const PICKED_UP: u8 = 32;
 
+/// Seconds after which it is noted that a confirmed connection of TCP is in use, and its other half found again. It never idles out, so
+/// nothing but its place in the table hangs on that; and with many connections both halves are far away in memory.
+const LASTING: u32 = 8;
 /// Seconds that a TCP connection may be silent before its client goes on: an answer and what follows it are under way for less.
 const TCP_PATIENCE: u32 = 2;
 /// Seconds that a UDP flow may be silent whose client never went on: it may have asked for a stream and only listen.
@@ -85,6 +88,12 @@ impl<A: Address> Flow<A> {
             && self.destination == other.destination
             && self.ports == other.ports
             && self.flags == other.flags
+    }
+
+    /// Seconds up to which it is known when its last packet came.
+    #[inline(always)]
+    pub fn precision(&self, protocol: u8) -> u32 {
+        if protocol == TCP && self.is_confirmed() && !self.is_closed() { LASTING } else { 1 }
     }
 
     /// Both sides closed it, or one reset it.
@@ -199,7 +208,7 @@ pub(crate) fn end<A: Address, S: State<A>>(state: &S, key: &FlowKey<A>, reply: &
 /// Notes in both halves that the connection lives, and puts the other half back if the table had given its place away:
 /// only one half may be in use, in a stream without answers.
 ///
-/// It runs at most once a second for a connection, beside the few packets that change its state: hence a function of
+/// It runs at most once a second for a connection, and seldom for one that lasts, beside the few packets that change its state: hence a function of
 /// its own, which keeps the fast path small.
 #[inline(never)]
 pub(crate) fn refresh<A: Address, S: State<A>>(state: &S, room: &mut Room<A>) {

@@ -81,7 +81,7 @@ pub fn exit<A>(parts: &mut impl Parts<A>) -> Verdict {
 #[inline(always)]
 fn begin<A>(parts: &mut impl Parts<A>) -> Step {
     let mut step = parts.run(Part::Connect);
-    for _ in 0..=ATTEMPTS {
+    for _ in 0..ATTEMPTS + 1 {
         if !step.is_unclaimed() {
             break;
         }
@@ -147,11 +147,12 @@ pub(crate) fn leave_reply<A: Icmp, P: Packet, S: State<A>>(
 fn admit<A: Icmp, P: Packet, S: State<A>>(pkt: &P, state: &S, room: &mut Room<A>) -> Result<(), Step> {
     let others = Step::from(Verdict::Pass);
     let headers = &mut room.headers;
+    // First, since the verifier follows what comes after an answer once for each that there is.
+    let parsed = Headers::parse(pkt, headers);
     let addressee = Addressee::of(pkt, state);
     if addressee == Addressee::Another {
         return Err(others);
     }
-    let parsed = Headers::parse(pkt, headers);
     // Neighbours are asked for in frames for all.
     if addressee == Addressee::Group && (parsed.is_err() || headers.protocol() != A::ICMP) {
         return Err(others);
@@ -220,7 +221,8 @@ fn established<A: Address, P: Packet, S: State<A>>(
         fragment::remember(state, headers);
     }
     let is_request = flow.is_request();
-    let way = if is_request { way_to_backend(state, flow, &backend) } else { way_to_client(state, flow) };
+    let way =
+        if is_request { way_to_backend(state, flow, &backend, now) } else { way_to_client(state, flow) };
     if !way.is_open(pkt, headers) {
         return Ok(Verdict::Pass.into());
     }
@@ -315,14 +317,15 @@ fn stays<A: Address>(headers: &Headers<A>, flow: &Flow<A>, backend: &Backend<A>)
         && flow.source == source(&headers.key, backend, way)
 }
 
-/// Keeps what changes in a flow: the second of its last packet, TCP's state, and where its client sits.
+/// Keeps what changes in a flow: when its last packet came, TCP's state, and where its client sits.
 #[inline(always)]
 fn note<A: Address, S: State<A>>(state: &S, room: &mut Room<A>, now: u32) {
     let headers = &room.headers;
     let flow = &mut room.flow;
     let after = flow.state_after(headers.flags);
     let has_moved = flow.is_request() && (flow.client != headers.link || flow.client_mac != headers.mac);
-    if flow.seen == now && flow.state == after && !has_moved {
+    let is_recent = now.wrapping_sub(flow.seen) < flow.precision(headers.protocol());
+    if is_recent && flow.state == after && !has_moved {
         return;
     }
     if has_moved {

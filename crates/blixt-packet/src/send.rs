@@ -60,6 +60,7 @@ pub(crate) fn way_to_backend<A: Address, S: State<A>>(
     state: &S,
     flow: &Flow<A>,
     backend: &Backend<A>,
+    now: u32,
 ) -> Way {
     if flow.is_to_stack() {
         return Way::STACK;
@@ -67,7 +68,7 @@ pub(crate) fn way_to_backend<A: Address, S: State<A>>(
     let Some(hop) = known_hop(state, backend) else {
         return ask_kernel(state, flow);
     };
-    if hop.deadline >= state.now() {
+    if hop.deadline >= now {
         return Way { reach: Reach::Hop, hop };
     }
     match state.route(flow.source, flow.destination) {

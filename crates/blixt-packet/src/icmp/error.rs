@@ -92,7 +92,7 @@ fn way<A: Icmp, S: State<A>, const LEAVING: bool>(state: &S, flow: &Flow<A>, bac
     if LEAVING {
         Way::STACK
     } else if flow.is_request() {
-        way_to_backend(state, flow, backend)
+        way_to_backend(state, flow, backend, state.now())
     } else {
         way_to_client(state, flow)
     }

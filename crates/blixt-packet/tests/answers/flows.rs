@@ -414,6 +414,23 @@ fn a_port_that_a_closed_connection_still_holds_is_left_to_whom_connection_tracki
 }
 
 #[test]
+fn of_a_connection_that_lasts_it_is_noted_every_eight_seconds_that_it_is_in_use() {
+    for net in nets() {
+        let world = World::new(WAY_NAT);
+        let port = port_of(&world, &request(&net, SYN));
+        assert!(matches!(world.backend_sends(&reply(&net, net.source, port, SYN | ACK)).0, Verdict::Send(_)));
+        let seen = |now| {
+            world.now.set(now);
+            assert!(matches!(world.client_sends(&request(&net, ACK)).0, Verdict::Send(_)));
+            let v4 = world.v4.flows.borrow().values().map(|flow| flow.seen).collect::<Vec<_>>();
+            let v6 = world.v6.flows.borrow().values().map(|flow| flow.seen).collect::<Vec<_>>();
+            [v4, v6].concat()
+        };
+        assert_eq!([100, 107, 108, 109].map(seen), [100, 100, 108, 108].map(|when| vec![when; 2]));
+    }
+}
+
+#[test]
 fn the_udp_of_a_backend_that_went_finds_whoever_takes_its_place() {
     for net in nets() {
         let mut world = World::new(WAY_NAT);
