@@ -72,14 +72,10 @@ impl<A: MapAddress> Standing<A> {
 
     /// The flow as it is here: of the same backend, for the same route if that has it still.
     fn here(&self, key: &FlowKey<A>, flow: Flow<A>) -> Option<Flow<A>> {
-        let end = |address, port| EndpointKey { address, port, protocol: key.protocol as u16 };
-        let (frontend, backend) = if flow.is_request() {
-            (key.destination(), end(flow.destination, flow.ports[1]))
-        } else {
-            (end(flow.source, flow.ports[0]), key.source())
-        };
-        let slots = self.slots.get(&backend)?;
-        let route = self.routes.get(&frontend);
+        let other = flow.opposite_key(key.protocol);
+        let (request, reply) = if flow.is_request() { (key, &other) } else { (&other, key) };
+        let slots = self.slots.get(&reply.source())?;
+        let route = self.routes.get(&request.destination());
         let (_, id) = slots.iter().find(|(of, _)| Some(of) == route).or(slots.first())?;
         Some(Flow { backend: *id, ..flow })
     }

@@ -43,16 +43,17 @@ pub struct FamilyMaps<A: MapAddress> {
 
 impl<A: MapAddress> FamilyMaps<A> {
     /// The name of the family's flow table.
-    pub(crate) const FLOWS: &str = match A::FAMILY {
-        Family::V4 => "FLOWS_V4",
-        Family::V6 => "FLOWS_V6",
-    };
+    pub(crate) const FLOWS: &str = Self::name("FLOWS_V4", "FLOWS_V6");
 
-    pub(crate) fn new(fds: &Fds, cpus: usize) -> Result<Self, Error> {
-        let name = |v4, v6| match A::FAMILY {
+    const fn name(v4: &'static str, v6: &'static str) -> &'static str {
+        match A::FAMILY {
             Family::V4 => v4,
             Family::V6 => v6,
-        };
+        }
+    }
+
+    pub(crate) fn new(fds: &Fds, cpus: usize) -> Result<Self, Error> {
+        let name = Self::name;
         let backend_counters = name("BACKEND_COUNTERS_V4", "BACKEND_COUNTERS_V6");
         Ok(Self {
             flows: fds.table(Self::FLOWS)?,
