@@ -36,15 +36,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     build_object(&compiler, "blixt-floor", &floor)?;
     let mut command = if is_smoke {
         succeed(cargo().args(["build", "--package", "blixt-bench"]))?;
-        let mut command = as_root(blixt.with_file_name("blixt-bench"));
-        command.args(&args.bench);
-        command
+        as_root(blixt.with_file_name("blixt-bench"))
     } else {
-        let mut command = program("bench", &blixt)?;
-        command.args(&args.bench);
-        command
+        program("bench", &blixt)?
     };
-    command.arg("--floor").arg(&floor).arg("--docs").arg(workspace::root().join("docs/performance"));
+    command.args(&args.bench).arg("--floor").arg(&floor).arg("--docs").arg(workspace::results());
     hand_over(&mut command)
 }
 

@@ -15,6 +15,11 @@ pub fn kernel_object() -> PathBuf {
     root().join("target/bpf/blixt.o")
 }
 
+/// Where the results of benchmarks are written.
+pub fn results() -> PathBuf {
+    root().join("docs/performance")
+}
+
 /// Where cargo puts what it builds for this machine.
 pub fn target_dir() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(dir))

@@ -18,10 +18,14 @@ use crate::line::Line;
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Misses(BTreeMap<String, String>);
 
+/// The page, beside those that benchmarks write; this one is written by people.
+const PAGE: &str = "misses.md";
+
 impl Misses {
-    /// Those of a page; none where there is no page.
-    pub fn of_page(page: &Path) -> Result<Self, Error> {
-        match fs::read_to_string(page) {
+    /// Those of the page in the directory where results are written; none where there is no page.
+    pub fn beside_results(directory: &Path) -> Result<Self, Error> {
+        let page = directory.join(PAGE);
+        match fs::read_to_string(&page) {
             Ok(text) => Ok(Self::read(&text)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Self::default()),
             Err(error) => Err(Error::new(error.kind(), format!("{}: {error}", page.display()))),
@@ -64,7 +68,7 @@ mod tests {
     use super::*;
     use crate::line::Bar;
 
-    const PAGE: &str =
+    const TEXT: &str =
         "# Bars that are missed\n\nWhat this is.\n\n## a\n\nIt costs 3 ns.\nAnd 4.\n\n## b\n\n## c\nWhy.\n";
 
     fn line(what: &'static str, measured: f64) -> Line {
@@ -73,7 +77,7 @@ mod tests {
 
     #[test]
     fn a_miss_is_excused_by_a_section_of_its_name_that_says_something() {
-        let misses = Misses::read(PAGE);
+        let misses = Misses::read(TEXT);
         assert_eq!(misses.why(&line("a", 3.0)), Some("It costs 3 ns.\nAnd 4."));
         assert_eq!(misses.why(&line("a", 1.0)), None);
         for (what, is_excused) in [("a", true), ("b", false), ("c", true), ("d", false)] {
@@ -83,7 +87,7 @@ mod tests {
 
     #[test]
     fn the_output_names_every_miss_and_repeats_its_reason() {
-        let said = Misses::read(PAGE).said(&[line("a", 3.0), line("c", 1.0), line("d", 3.0)]);
+        let said = Misses::read(TEXT).said(&[line("a", 3.0), line("c", 1.0), line("d", 3.0)]);
         assert_eq!(said, "MISSED: a\nIt costs 3 ns.\nAnd 4.\n\nMISSED: d\nnobody has explained it yet\n\n");
     }
 }

@@ -20,6 +20,7 @@ mod subject;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::slice;
 
 use anyhow::{Context, Result};
 use blixt_bars::{Facts, Line, Misses, json, parts, table};
@@ -95,7 +96,7 @@ fn main() -> ExitCode {
 /// Whether every line holds its bar, or misses it for a known reason.
 fn bench(args: &Args) -> Result<bool> {
     let rounds = args.rounds as usize;
-    let misses = Misses::of_page(&args.docs.join(report::MISSES))?;
+    let misses = Misses::beside_results(&args.docs)?;
     let mut facts = Facts::gather(rounds);
     let mut lines = Vec::new();
     for subject in Subject::value_variants() {
@@ -121,7 +122,7 @@ fn bench(args: &Args) -> Result<bool> {
 
 /// The same of a packet alone, once.
 fn smoke(args: &SmokeArgs) -> Result<bool> {
-    let misses = Misses::of_page(&args.docs.join(report::MISSES))?;
+    let misses = Misses::beside_results(&args.docs)?;
     let mut facts = Facts::gather(1);
     let lines = twice(&misses, || {
         let lines = packet::measure_few(&args.floor)?;
@@ -141,7 +142,7 @@ fn twice(misses: &Misses, measure: impl Fn() -> Result<Vec<Line>>) -> Result<Vec
     }
     eprintln!("missed and measured again:\n{}", misses.said(&lines));
     for (line, again) in lines.iter_mut().zip(measure()?) {
-        if !line.is_held() && misses.why(line).is_none() {
+        if !misses.excuse(slice::from_ref(line)) {
             *line = again;
         }
     }

@@ -24,8 +24,6 @@ pub fn write(docs: &Path, lines: &[Line], misses: &Misses, facts: &Facts) -> Res
     Ok(())
 }
 
-/// Bars that are missed, and why: written by people.
-pub const MISSES: &str = "misses.md";
 /// The picture of all lines.
 const BARS: &str = "bars.svg";
 

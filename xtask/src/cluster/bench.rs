@@ -114,7 +114,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     let lines = measured?;
     facts.end();
-    let misses = Misses::of_page(&workspace::root().join("docs/performance/misses.md"))?;
+    let misses = Misses::beside_results(&workspace::results())?;
     println!("{}\n{}\n{facts}\n{}", table(&lines, &misses), parts(&lines), misses.said(&lines));
     if let Some(file) = &args.json {
         fs::write(file, json(&lines).to_string())

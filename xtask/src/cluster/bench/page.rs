@@ -9,7 +9,7 @@ use crate::workspace;
 
 /// Writes the page.
 pub fn write(lines: &[Line], misses: &Misses, facts: &Facts, rest: u32) -> Result<()> {
-    let file = workspace::root().join("docs/performance/cluster.md");
+    let file = workspace::results().join("cluster.md");
     fs::write(&file, page(lines, misses, facts, rest))
         .with_context(|| format!("{}: cannot be written", file.display()))?;
     println!("written to {}", file.display());
