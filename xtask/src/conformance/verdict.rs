@@ -80,14 +80,10 @@ const SAID: usize = 25;
 
 /// The last lines that a test said, and each of its parts that failed: what follows `=== RUN   TestL4/name/part`.
 fn sayings(output: &str, name: &str) -> String {
-    let parts = output.lines().filter_map(|line| {
-        let (_, part) = line.trim_start().strip_prefix("--- FAIL: ")?.split_once('/')?;
-        part.split(' ').next()
-    });
     let of_it =
         |part: &&str| part.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     let mut text = String::new();
-    for part in parts.filter(of_it) {
+    for part in parts(output, "FAIL").filter(of_it) {
         let mut speaks = false;
         let said: Vec<_> = output
             .lines()
@@ -146,12 +142,16 @@ fn read_report(report: &Value, whole: bool, complaints: &mut Vec<String>) -> u64
 
 /// The tests of that outcome: `    --- PASS: TestConformance/TCPRoute (0.10s)`, and none of their parts.
 fn outcomes<'a>(output: &'a str, outcome: &str) -> Vec<&'a str> {
+    parts(output, outcome).filter(|name| !name.contains('/')).collect()
+}
+
+/// The tests of that outcome, and the parts of tests.
+fn parts<'a>(output: &'a str, outcome: &str) -> impl Iterator<Item = &'a str> {
     let start = format!("--- {outcome}: ");
-    let names = output.lines().filter_map(|line| {
+    output.lines().filter_map(move |line| {
         let (_, name) = line.trim_start().strip_prefix(&start)?.split_once('/')?;
         name.split(' ').next()
-    });
-    names.filter(|name| !name.contains('/')).collect()
+    })
 }
 
 #[cfg(test)]
