@@ -3,37 +3,23 @@
 use std::thread;
 use std::time::Duration;
 
-use blixt_lab::{Busy, Family, Lab, Protocol, Server, address};
+use blixt_lab::{Busy, Family, Protocol};
 use blixt_loader::{Dataplane, Options};
 
 use crate::changes::{assert_unharmed, is_of};
-use crate::manifests::{Endpoint, Manifests, Service, State, TARGET};
-use crate::world::{Hook, World, at, until, vip};
+use crate::elsewhere::Elsewhere;
+use crate::manifests::{Manifests, Service};
+use crate::world::{Hook, World, until, vip};
 
 on_both_hooks!(neighbours_and_routes_that_change_without_the_process_are_followed);
 
 fn neighbours_and_routes_that_change_without_the_process_are_followed(hook: Hook) {
     for forwarding in ["Nat", "Transparent"] {
         let mut world = World::idle(hook, Manifests { forwarding, ..Manifests::usual() });
-        // An address that two machines have: whoever the route names answers.
-        let elsewhere = Family::ALL.map(|family| address(family, 50, Lab::OTHER));
-        let mut servers = Vec::new();
-        for (machine, name) in world.lab.backends[..2].iter().zip(["first", "second"]) {
-            let [v4, v6] = elsewhere;
-            machine.ip(&format!("addr add {v4}/32 dev lo\naddr add {v6}/128 dev lo nodad")).unwrap();
-            servers
-                .push(Server::start(machine, name, &elsewhere.map(|address| at(address, TARGET))).unwrap());
-        }
-        let route = |world: &World, verb: &str, network: u8| {
-            for (family, elsewhere) in Family::ALL.into_iter().zip(elsewhere) {
-                let via = address(family, network, Lab::OTHER);
-                world.lab.balancer.ip(&format!("route {verb} {elsewhere} via {via}")).unwrap();
-            }
-        };
-        route(&world, "add", 1);
+        let elsewhere = Elsewhere::new(&world);
         world.change(|manifests| {
             let mut service = Service::new("web", &[3]);
-            service.endpoints.extend(elsewhere.map(|address| Endpoint { address, state: State::Ready }));
+            service.endpoints.extend(elsewhere.endpoints());
             manifests.services = vec![service];
         });
         world.start();
@@ -49,7 +35,7 @@ fn neighbours_and_routes_that_change_without_the_process_are_followed(hook: Hook
         backend.sysctl("net/ipv4/conf/eth0/arp_notify", "1").unwrap();
         backend.sysctl("net/ipv6/conf/eth0/ndisc_notify", "1").unwrap();
         backend.ip("link set eth0 address 02:00:00:00:be:03").unwrap();
-        route(&world, "replace", 2);
+        elsewhere.moves(&world);
         assert_answered(&world, "second");
         let before = busy.each_ref().map(Busy::now);
         let of_backend_3 = |busy: &Busy| busy.now().into_iter().filter(|one| is_of(one, "backend-3"));

@@ -90,7 +90,7 @@ fn what_another_version_left_at_work_is_replaced_without_a_gap(hook: Hook) {
     world.process().kill().unwrap();
     // Its maps are of another layout; and a backend is drained meanwhile, to which the manifests lead nobody any more.
     world.change(|manifests| manifests.endpoints(2).for_each(|endpoint| endpoint.state = State::Terminating));
-    let own = world.pins().into_iter().find(|pin| pin.ends_with(format!("v{ABI_VERSION}"))).unwrap();
+    let own = world.layout(ABI_VERSION);
     let other = own.with_file_name("v0");
     fs::rename(&own, &other).unwrap();
     world.start();

@@ -7,6 +7,7 @@ use std::time::Duration;
 use blixt_lab::{Busy, Family, Lab, Machine, PacketSocket, Protocol, XdpPass, address, tally};
 
 use crate::changes::{assert_unharmed, is_of};
+use crate::elsewhere::Elsewhere;
 use crate::frames::WAIT;
 use crate::manifests::{Manifests, PORT, Service};
 use crate::world::{Hook, World, at, until, vip};
@@ -239,33 +240,13 @@ fn an_interface_that_goes_down_and_up_is_used_again(hook: Hook) {
 
 fn a_route_that_changes_is_followed(hook: Hook) {
     let mut world = World::idle(hook, only_one());
-    // An address that backend 2 has too: whoever the route names answers.
-    let elsewhere = Family::ALL.map(|family| address(family, 50, Lab::OTHER));
-    let mut servers = Vec::new();
-    for (machine, name) in world.lab.backends[..2].iter().zip(["first", "second"]) {
-        machine
-            .ip(&format!("addr add {}/32 dev lo\naddr add {}/128 dev lo nodad", elsewhere[0], elsewhere[1]))
-            .unwrap();
-        let sockets = elsewhere.map(|address| at(address, crate::manifests::TARGET));
-        servers.push(blixt_lab::Server::start(machine, name, &sockets).unwrap());
-    }
-    let route = |world: &World, verb: &str, network: u8| {
-        for (family, elsewhere) in Family::ALL.into_iter().zip(elsewhere) {
-            let via = address(family, network, Lab::OTHER);
-            world.lab.balancer.ip(&format!("route {verb} {elsewhere} via {via}")).unwrap();
-        }
-    };
-    route(&world, "add", 1);
-    world.change(|manifests| {
-        manifests.services[0].endpoints = elsewhere
-            .map(|address| crate::manifests::Endpoint { address, state: crate::manifests::State::Ready })
-            .to_vec();
-    });
+    let elsewhere = Elsewhere::new(&world);
+    world.change(|manifests| manifests.services[0].endpoints = elsewhere.endpoints().to_vec());
     world.start();
     for family in Family::ALL {
         assert_eq!(world.dial(Protocol::Tcp, family, 5).of("first"), 5);
     }
-    route(&world, "replace", 2);
+    elsewhere.moves(&world);
     for family in Family::ALL {
         until("new connections take the new route", || {
             world.dial(Protocol::Tcp, family, 1).of("second") == 1

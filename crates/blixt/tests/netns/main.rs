@@ -34,6 +34,7 @@ mod build;
 mod changes;
 mod clients;
 mod demo;
+mod elsewhere;
 mod errors;
 mod explain;
 mod files;

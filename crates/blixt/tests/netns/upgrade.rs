@@ -56,7 +56,7 @@ fn a_start_that_fails_leaves_the_programs_at_work(hook: Hook) {
     let before = programs(&world);
     for is_of_another_layout in [false, true] {
         if is_of_another_layout {
-            let own = layout(&world, ABI_VERSION);
+            let own = world.layout(ABI_VERSION);
             fs::rename(&own, own.with_file_name("v0")).unwrap();
         }
         for (why, blixt) in [("the verifier", Command::new(&refused)), ("permission", without_loading())] {
@@ -78,7 +78,7 @@ fn a_start_that_fails_leaves_the_programs_at_work(hook: Hook) {
                 "{:?}",
                 world.pins()
             );
-            let other = layout(&world, 0);
+            let other = world.layout(0);
             fs::rename(&other, other.with_file_name(format!("v{ABI_VERSION}"))).unwrap();
         }
     }
@@ -133,10 +133,6 @@ fn programs(world: &World) -> BTreeMap<PathBuf, u32> {
         (pin, program)
     };
     world.pins().into_iter().filter(is_link).map(program).collect()
-}
-
-fn layout(world: &World, version: u32) -> PathBuf {
-    world.pins().into_iter().find(|pin| pin.ends_with(format!("v{version}"))).unwrap()
 }
 
 fn version(blixt: &Path) -> String {

@@ -166,6 +166,11 @@ impl World {
         fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
+    /// Where the pins of a map layout are.
+    pub fn layout(&self, version: u32) -> PathBuf {
+        self.pins().into_iter().find(|pin| pin.ends_with(format!("v{version}"))).unwrap()
+    }
+
     /// The pins of this world's instance that are there.
     pub fn pins(&self) -> BTreeSet<PathBuf> {
         let instance = self.lab.balancer.namespace().inode().to_string();

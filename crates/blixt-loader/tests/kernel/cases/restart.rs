@@ -25,21 +25,21 @@ fn check(hook: Hook) {
     for net in nets() {
         Programs::run(hook, |programs| {
             programs.begin(&tables);
-            let requests = [request(&net, SYN), request(&net, ACK)];
-            let answer = reply(&net);
-            for given in [&requests[0], &answer, &requests[1]] {
+            let begun = talk(&net);
+            for given in &begun {
                 assert!(programs.is_redirected(given), "{net:?}: the connection does not begin");
             }
+            let [_, answer, later] = &begun;
 
             programs.apply(&without_frontends(programs.tables()));
             programs.restart();
-            for given in [&requests[1], &answer] {
+            for given in [later, answer] {
                 assert!(programs.is_redirected(given), "{net:?}: the connection ended with its frontend");
             }
 
             programs.apply(&with_others_in_their_place(programs.tables()));
             programs.restart();
-            for given in [&requests[1], &answer] {
+            for given in [later, answer] {
                 let seen = programs.show(given);
                 assert_eq!(seen.reason, Some(DropReason::BackendGone), "{net:?}: nobody was told");
             }
@@ -63,7 +63,7 @@ fn check_layouts(hook: Hook) {
     for ops in [renews(Way::Nat), moves(Way::Nat, BackendState::Draining)] {
         Programs::run(hook, |programs| {
             programs.begin(&tables);
-            let talks = nets().map(|net| [request(&net, SYN), reply(&net), request(&net, ACK)]);
+            let talks = nets().map(|net| talk(&net));
             let before = talks.each_ref().map(|talk| talk.each_ref().map(|given| programs.show(given).frame));
 
             programs.change_layout();
@@ -99,6 +99,11 @@ fn with_others_in_their_place(tables: &Tables) -> Vec<Op> {
         Op::SetBackend(*slot, BackendEntry { endpoint, incarnation, state, ..entry.clone() })
     });
     others.collect()
+}
+
+/// How a connection begins: asked, answered, confirmed.
+fn talk(net: &Net) -> [Given; 3] {
+    [request(net, SYN), reply(net), request(net, ACK)]
 }
 
 fn request(net: &Net, flags: u8) -> Given {
