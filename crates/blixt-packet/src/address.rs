@@ -306,6 +306,7 @@ impl Address for V6 {
 pub(crate) fn extensions<P: Packet>(pkt: &P, headers: &mut Headers<V6>, first: u8) -> Result<(), DropReason> {
     let mut next = first;
     let mut at = headers.network + 40;
+    // Of a range with two ends the verifier follows more.
     for _ in 0..MAX_EXTENSIONS + 1 {
         at = pkt.forget(at as u32) as usize;
         headers.key.protocol = next as u32;

@@ -208,8 +208,8 @@ pub(crate) fn end<A: Address, S: State<A>>(state: &S, key: &FlowKey<A>, reply: &
 /// Notes in both halves that the connection lives, and puts the other half back if the table had given its place away:
 /// only one half may be in use, in a stream without answers.
 ///
-/// It runs at most once a second for a connection, and seldom for one that lasts, beside the few packets that change its state: hence a function of
-/// its own, which keeps the fast path small.
+/// It runs at most once a second for a connection, and seldom for one that lasts, beside the few packets that change its state: hence
+/// a function of its own, which keeps the fast path small.
 #[inline(never)]
 pub(crate) fn refresh<A: Address, S: State<A>>(state: &S, room: &mut Room<A>) {
     let key = &room.headers.key;

@@ -81,6 +81,7 @@ pub fn exit<A>(parts: &mut impl Parts<A>) -> Verdict {
 #[inline(always)]
 fn begin<A>(parts: &mut impl Parts<A>) -> Step {
     let mut step = parts.run(Part::Connect);
+    // Of a range with two ends the verifier follows more.
     for _ in 0..ATTEMPTS + 1 {
         if !step.is_unclaimed() {
             break;
