@@ -33,16 +33,6 @@ var faults = confsuite.ConformanceTest{
 		turning.turn(t)
 		turning.addresses = addresses(t, suite, "turning")
 		addresses := addresses(t, suite, "faults")
-		for _, address := range addresses {
-			eventually(t, settle, "no share is refused", func() error {
-				for range few {
-					if _, err := tcp(address); err != nil {
-						return err
-					}
-				}
-				return nil
-			})
-		}
 		turning.arrives(t)
 		during := func(what string, happen func(t *testing.T)) { during(t, suite, addresses, what, happen) }
 

@@ -63,6 +63,7 @@ func (l *load) connect(address netip.AddrPort) {
 // during lets something happen while connections are opened: none of them may fail, pods of both nodes have to answer, and no condition may turn.
 func during(t *testing.T, suite *confsuite.ConformanceTestSuite, addresses []netip.AddrPort, what string, happen func(t *testing.T)) {
 	t.Run(what, func(t *testing.T) {
+		bothNodesAnswer(t, addresses)
 		statuses := watchStatuses(t, suite)
 		load, begin := start(addresses), time.Now()
 		var seconds float64
@@ -98,4 +99,25 @@ func during(t *testing.T, suite *confsuite.ConformanceTestSuite, addresses []net
 			t.Error(turn)
 		}
 	})
+}
+
+// bothNodesAnswer waits until none of a few connections fails and pods of both nodes answer them.
+func bothNodesAnswer(t *testing.T, addresses []netip.AddrPort) {
+	t.Helper()
+	for _, address := range addresses {
+		eventually(t, back, fmt.Sprintf("pods of both nodes answer by %s", address), func() error {
+			nodes := map[string]int{}
+			for range few {
+				answer, err := tcp(address)
+				if err != nil {
+					return err
+				}
+				nodes[answer.node]++
+			}
+			if len(nodes) != 2 {
+				return fmt.Errorf("answered by node: %v", nodes)
+			}
+			return nil
+		})
+	}
 }

@@ -141,6 +141,7 @@ var drain = confsuite.ConformanceTest{
 	Description: "Connections of a pod that is being deleted go on, and new ones go to others",
 	Manifests:   []string{"manifests/drain.yaml"},
 	Test: func(t *testing.T, suite *confsuite.ConformanceTestSuite) {
+		cluster{suite}.isScaled(t, "drain", 2)
 		address := addresses(t, suite, "drain")[0]
 		serves(t, []netip.AddrPort{address})
 		connection, err := open(address)
