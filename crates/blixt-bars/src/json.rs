@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::line::{Bar, Line};
 
-/// An array with an object for each line: `line`, `unit`, `bar` (`at-most` or `at-least`), `measured` (the median), `rounds`, `held` and
+/// An array with an object for each line: `line`, `unit`, `bar` (`at-most` or `at-least`), `stretch` (null where there is none), `measured` (the median), `rounds`, `held` and
 /// `parts`.
 pub fn json(lines: &[Line]) -> Value {
     let line = |line: &Line| {
@@ -21,6 +21,7 @@ pub fn json(lines: &[Line]) -> Value {
             "line": line.what,
             "unit": line.unit,
             "bar": { bound: bar },
+            "stretch": line.stretch,
             "measured": line.median(),
             "rounds": line.rounds,
             "held": line.is_held(),
@@ -36,7 +37,14 @@ mod tests {
 
     #[test]
     fn json_says_of_each_line_whether_it_is_held() {
-        let line = Line { what: "a", unit: "x", bar: Bar::AtLeast(0.95), rounds: vec![0.9], parts: vec![] };
+        let line = Line {
+            what: "a",
+            unit: "x",
+            bar: Bar::AtLeast(0.95),
+            stretch: None,
+            rounds: vec![0.9],
+            parts: vec![],
+        };
         let json = json(&[line]);
         assert_eq!((&json[0]["held"], &json[0]["bar"]["at-least"]), (&json!(false), &json!(0.95)));
     }

@@ -9,6 +9,8 @@ pub struct Line {
     pub unit: &'static str,
     /// Where the median must lie.
     pub bar: Bar,
+    /// Where it would rather lie, on the same side of the bar; nothing fails by it.
+    pub stretch: Option<f64>,
     /// One number for each round.
     pub rounds: Vec<f64>,
     /// What the numbers were made of, for the page: a name, a unit and the numbers of all rounds.
@@ -38,7 +40,19 @@ pub struct Part {
 impl Line {
     /// The numbers of one part in those of another, round by round.
     pub fn ratio(what: &'static str, bar: Bar, of: Part, to: Part) -> Self {
-        Self { what, unit: "x", bar, rounds: ratios(&of.rounds, &to.rounds), parts: vec![of, to] }
+        Self {
+            what,
+            unit: "x",
+            bar,
+            stretch: None,
+            rounds: ratios(&of.rounds, &to.rounds),
+            parts: vec![of, to],
+        }
+    }
+
+    /// With a place where the median would rather lie.
+    pub fn stretched(self, stretch: f64) -> Self {
+        Self { stretch: Some(stretch), ..self }
     }
 
     /// With a bar that is wider by this share, for a short run.
@@ -138,7 +152,7 @@ mod tests {
     #[test]
     fn a_wider_bar_is_easier_to_hold_on_its_side() {
         for (bar, measured) in [(Bar::AtMost(2.0), 2.4), (Bar::AtLeast(2.0), 1.7)] {
-            let line = Line { what: "", unit: "", bar, rounds: vec![measured], parts: vec![] };
+            let line = Line { what: "", unit: "", bar, stretch: None, rounds: vec![measured], parts: vec![] };
             assert!(!line.is_held());
             assert!(line.widened(0.25).is_held());
         }
@@ -146,8 +160,14 @@ mod tests {
 
     #[test]
     fn a_line_without_numbers_is_not_held() {
-        let line =
-            |bar, rounds: &[f64]| Line { what: "", unit: "", bar, rounds: rounds.to_vec(), parts: vec![] };
+        let line = |bar, rounds: &[f64]| Line {
+            what: "",
+            unit: "",
+            bar,
+            stretch: None,
+            rounds: rounds.to_vec(),
+            parts: vec![],
+        };
         assert!(line(Bar::AtMost(2.0), &[1.0, 2.0, 9.0]).is_held());
         assert!(!line(Bar::AtMost(2.0), &[1.0, 3.0, 9.0]).is_held());
         assert!(line(Bar::AtLeast(2.0), &[2.0]).is_held());

@@ -72,7 +72,7 @@ mod tests {
         "# Bars that are missed\n\nWhat this is.\n\n## a\n\nIt costs 3 ns.\nAnd 4.\n\n## b\n\n## c\nWhy.\n";
 
     fn line(what: &'static str, measured: f64) -> Line {
-        Line { what, unit: "x", bar: Bar::AtMost(2.0), rounds: vec![measured], parts: vec![] }
+        Line { what, unit: "x", bar: Bar::AtMost(2.0), stretch: None, rounds: vec![measured], parts: vec![] }
     }
 
     #[test]

@@ -5,9 +5,12 @@ use std::fmt::Write;
 use crate::line::{Line, Part, median};
 use crate::misses::Misses;
 
-/// The table: bar, measured, held.
+/// The table: bar, stretch where any line has one, measured, held.
 pub fn table(lines: &[Line], misses: &Misses) -> String {
-    let mut text = String::from("| | Bar | Measured (median) | Rounds | Held |\n|---|---|---|---|---|\n");
+    let is_stretched = lines.iter().any(|line| line.stretch.is_some());
+    let [head, rule] = if is_stretched { [" Stretch |", "---|"] } else { [""; 2] };
+    let mut text =
+        format!("| | Bar |{head} Measured (median) | Rounds | Held |\n|---|---|{rule}---|---|---|\n");
     for line in lines {
         let held = match misses.why(line) {
             _ if line.is_held() => "yes",
@@ -16,9 +19,14 @@ pub fn table(lines: &[Line], misses: &Misses) -> String {
         };
         let rounds = numbers(&line.rounds);
         let Line { what, unit, bar, .. } = line;
+        let stretch = match line.stretch {
+            Some(stretch) => format!(" {stretch} {unit} |"),
+            None if is_stretched => " |".to_owned(),
+            None => String::new(),
+        };
         let _ = writeln!(
             text,
-            "| {what} | {bar} {unit} | {} {unit} | {rounds} | {held} |",
+            "| {what} | {bar} {unit} |{stretch} {} {unit} | {rounds} | {held} |",
             number(line.median())
         );
     }
@@ -49,5 +57,26 @@ pub fn number(number: f64) -> String {
         size if size >= 100.0 => format!("{number:.0}"),
         size if size >= 10.0 => format!("{number:.1}"),
         _ => format!("{number:.2}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::line::Bar;
+
+    #[test]
+    fn a_stretch_has_a_column_where_any_line_has_one() {
+        let line = |what| Line::ratio(what, Bar::AtMost(2.0), part("of", 3.0), part("to", 2.0));
+        let text = table(&[line("a").stretched(1.4), line("b")], &Misses::default());
+        assert!(text.contains("| Bar | Stretch | Measured"), "{text}");
+        assert!(text.contains("| a | at most 2 x | 1.4 x | 1.50 x | 1.50 | yes |"), "{text}");
+        assert!(text.contains("| b | at most 2 x | | 1.50 x | 1.50 | yes |"), "{text}");
+        let text = table(&[line("b")], &Misses::default());
+        assert!(text.contains("| b | at most 2 x | 1.50 x | 1.50 | yes |"), "{text}");
+    }
+
+    fn part(name: &str, number: f64) -> Part {
+        Part::new(name, "ns", vec![number])
     }
 }

@@ -11,8 +11,10 @@ mod nat;
 mod packet;
 mod pin;
 mod plot;
+mod processor;
 mod proxy;
 mod report;
+mod ring;
 mod soak;
 mod stage;
 mod start;
@@ -101,6 +103,7 @@ fn bench(args: &Args) -> Result<bool> {
     let mut lines = Vec::new();
     for subject in Subject::value_variants() {
         if args.only.is_empty() || args.only.contains(subject) {
+            eprintln!("==> measure {subject:?}");
             lines.extend(twice(&misses, || subject.measure(args))?);
         }
     }

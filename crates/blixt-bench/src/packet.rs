@@ -5,6 +5,7 @@
 
 mod frame;
 mod run;
+pub mod size;
 mod world;
 
 use std::collections::BTreeMap;
@@ -56,6 +57,8 @@ enum Program {
 enum Packets {
     /// Of so many established flows.
     Established(Shape, u32),
+    /// Of so many established flows, over [`world::LISTENERS`] listeners.
+    Spread(u32),
     /// Each begins a flow; the table is full.
     New,
     /// For somebody else.
@@ -71,26 +74,36 @@ pub fn measure(floor: &Path, rounds: usize) -> Result<Vec<Line>> {
         .map(|program| target(program, Hook::Tc, Packets::Established(TCP4, FEW)));
     let costs = alone(|| known(floor, rounds, &targets, &[(TCP4, FEW)]))?;
     let [other, ours] = targets;
-    Ok(vec![line(
-        &costs,
-        "a packet of an established flow in TC, full NAT, 65 536 flows, against the floor",
-        1.5,
-        ours,
-        other,
-    )?])
+    let what = "a packet of an established flow in TC, full NAT, 65 536 flows, against the floor";
+    Ok(vec![line(&costs, what, 1.5, ours, other)?])
 }
 
 /// Many lines: both hooks, known and new flows, both families and transports, and packets for somebody else.
 pub fn measure_all(floor: &Path, rounds: usize) -> Result<Vec<Line>> {
-    measure_with(floor, rounds, &[1, SOME, MANY])
+    let known = &[1, SOME, MANY];
+    let costs = costs(floor, rounds, known, &["begin", "half"])?;
+    let mut lines = lines(&costs, known)?;
+    for (hook, what) in [
+        (Hook::Xdp, "P6 XDP, a flood of new flows, the table full, against the floor of one half"),
+        (Hook::Tc, "P6 TC, a flood of new flows, the table full, against the floor of one half"),
+    ] {
+        let new = |program| target(program, hook, Packets::New);
+        lines.push(
+            line(&costs, what, 0.35, new(Program::Blixt), new(Program::Floor("half")))?.stretched(0.25),
+        );
+    }
+    lines.extend(listeners(floor, rounds)?);
+    Ok(lines)
 }
 
 /// The same without what takes longest, the largest number of flows, in one round.
 pub fn measure_few(floor: &Path) -> Result<Vec<Line>> {
-    measure_with(floor, 1, &[1, SOME])
+    let known = &[1, SOME];
+    lines(&costs(floor, 1, known, &["begin"])?, known)
 }
 
-fn measure_with(floor: &Path, rounds: usize, counts: &[u32]) -> Result<Vec<Line>> {
+/// What packets cost at so many established flows, and those that begin one, beside these floors.
+fn costs(floor: &Path, rounds: usize, counts: &[u32], new: &[&'static str]) -> Result<Costs> {
     let most = counts.iter().copied().max().unwrap_or(1);
     let mut targets = Vec::new();
     for hook in [Hook::Tc, Hook::Xdp] {
@@ -108,18 +121,40 @@ fn measure_with(floor: &Path, rounds: usize, counts: &[u32]) -> Result<Vec<Line>
     }
     let flows = [(TCP4, most), (UDP4, SOME), (TCP6, SOME)];
     let mut costs = alone(|| known(floor, rounds, &targets, &flows))?;
-    costs.extend(alone(|| fresh(floor, rounds))?);
-    lines(&costs, counts)
+    costs.extend(alone(|| fresh(floor, rounds, new))?);
+    Ok(costs)
+}
+
+/// Two lines: flows of 10 000 listeners against as many of one.
+fn listeners(object: &Path, rounds: usize) -> Result<Vec<Line>> {
+    let packets = [Packets::Established(TCP4, SOME), Packets::Spread(SOME)];
+    let ours = |hook, packets| target(Program::Blixt, hook, packets);
+    let targets = [Hook::Xdp, Hook::Tc].map(|hook| packets.map(|packets| ours(hook, packets)));
+    let costs = alone(|| {
+        let mut floor = Floor::load(object, LITTLE_ROOM)?;
+        let mut dataplane = world::open(ROOM)?;
+        world::add_listeners(&mut dataplane)?;
+        for walk in packets.map(|packets| ours(Hook::Tc, packets).walk()) {
+            world::establish(&mut dataplane, &walk)?;
+        }
+        take(&mut floor, &mut dataplane, &targets.concat(), rounds)
+    })?;
+    let whats =
+        ["P9 XDP, flows of 10 000 listeners against one", "P9 TC, flows of 10 000 listeners against one"];
+    let line = |(what, [one, many]): (&'static str, [Target; 2])| {
+        Ok(line(&costs, what, 1.05, many, one)?.stretched(1.0))
+    };
+    whats.into_iter().zip(targets).map(line).collect()
 }
 
 /// In a namespace of its own, which has nothing but a loopback, and on one processor.
-fn alone(take: impl FnOnce() -> Result<Costs> + Send) -> Result<Costs> {
+fn alone<T: Send>(take: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let machine = Machine::new("balancer")?;
-    let costs = pinned(|| machine.run(take));
+    let taken = pinned(|| machine.run(take));
     let cleaned = machine.run(cleanup);
-    let costs = costs?;
+    let taken = taken?;
     cleaned?;
-    Ok(costs)
+    Ok(taken)
 }
 
 /// What packets of established flows, and those for others, cost. The first shape's flows are the floor's, too.
@@ -127,7 +162,8 @@ fn known(object: &Path, rounds: usize, targets: &[Target], flows: &[(Shape, u32)
     let mut floor = Floor::load(object, ROOM * 2)?;
     let mut dataplane = world::open(ROOM)?;
     for (index, (shape, count)) in flows.iter().enumerate() {
-        world::establish(&mut dataplane, *shape, *count)?;
+        let established = target(Program::Blixt, Hook::Tc, Packets::Established(*shape, *count));
+        world::establish(&mut dataplane, &established.walk())?;
         if index == 0 {
             floor.fill(&world::entries(&dataplane, *count)?)?;
         }
@@ -135,15 +171,15 @@ fn known(object: &Path, rounds: usize, targets: &[Target], flows: &[(Shape, u32)
     take(&mut floor, &mut dataplane, targets, rounds)
 }
 
-/// What packets that begin a flow cost.
-fn fresh(object: &Path, rounds: usize) -> Result<Costs> {
+/// What packets that begin a flow cost, and these floors.
+fn fresh(object: &Path, rounds: usize, floors: &[&'static str]) -> Result<Costs> {
     let mut floor = Floor::load(object, LITTLE_ROOM * 2)?;
     let mut dataplane = world::open(LITTLE_ROOM)?;
-    let programs = [Program::Floor("begin"), Program::Blixt];
-    let targets: Vec<Target> = [Hook::Tc, Hook::Xdp]
-        .into_iter()
-        .flat_map(|hook| programs.map(|program| target(program, hook, Packets::New)))
-        .collect();
+    let mut targets = Vec::new();
+    for hook in [Hook::Tc, Hook::Xdp] {
+        let programs = floors.iter().map(|name| Program::Floor(name)).chain([Program::Blixt]);
+        targets.extend(programs.map(|program| target(program, hook, Packets::New)));
+    }
     take(&mut floor, &mut dataplane, &targets, rounds)
 }
 
@@ -154,13 +190,13 @@ const fn target(program: Program, hook: Hook, packets: Packets) -> Target {
 impl Target {
     /// The packets that it gets.
     fn walk(self) -> Walk {
-        let walk = |shape: Shape, flows, to: Place, flags| Walk {
-            shape,
-            flows,
-            frame: shape.of_client(0, to, flags),
+        let walk = |shape: Shape, flows, to: Place, flags| {
+            let spread = matches!(self.packets, Packets::Spread(_));
+            Walk { shape, flows, to, spread, frame: shape.of_client(0, to, flags) }
         };
         match self.packets {
             Packets::Established(shape, flows) => walk(shape, flows, FRONTEND, ACK),
+            Packets::Spread(flows) => walk(TCP4, flows, world::FIRST_LISTENER, ACK),
             Packets::New => walk(TCP4, FRESH, FRONTEND, SYN),
             Packets::NotOurs => walk(TCP4, SOME, FOREIGN, ACK),
         }
@@ -219,24 +255,24 @@ fn line(costs: &Costs, what: &'static str, bar: f64, ours: Target, other: Target
 
 fn lines(costs: &Costs, counts: &[u32]) -> Result<Vec<Line>> {
     let mut lines = Vec::new();
-    let mut line = |what, bar, ours, other| -> Result<()> {
-        lines.push(line(costs, what, bar, ours, other)?);
+    let mut line = |what, [bar, stretch]: [f64; 2], ours, other| -> Result<()> {
+        lines.push(line(costs, what, bar, ours, other)?.stretched(stretch));
         Ok(())
     };
     let known = |program, hook, shape, flows| target(program, hook, Packets::Established(shape, flows));
     let ours = |hook, shape, flows| known(Program::Blixt, hook, shape, flows);
     let floor = |hook, flows| known(Program::Floor("nat"), hook, TCP4, flows);
     let (tc, xdp) = (Hook::Tc, Hook::Xdp);
-    for (hook, flows, bar, what) in [
-        (xdp, 1, 1.8, "P3 XDP, a packet of the only flow, against the floor"),
-        (xdp, SOME, 1.15, "P3 XDP, 131 072 flows, against the floor"),
-        (xdp, MANY, 1.15, "P3 XDP, 524 288 flows, against the floor"),
-        (tc, 1, 2.5, "P4 TC, a packet of the only flow, against the floor"),
-        (tc, SOME, 1.25, "P4 TC, 131 072 flows, against the floor"),
-        (tc, MANY, 1.25, "P4 TC, 524 288 flows, against the floor"),
+    for (hook, flows, bars, what) in [
+        (xdp, 1, [1.8, 1.4], "P3 XDP, a packet of the only flow, against the floor"),
+        (xdp, SOME, [1.15, 1.05], "P3 XDP, 131 072 flows, against the floor"),
+        (xdp, MANY, [1.15, 1.05], "P3 XDP, 524 288 flows, against the floor"),
+        (tc, 1, [2.5, 2.2], "P4 TC, a packet of the only flow, against the floor"),
+        (tc, SOME, [1.25, 1.1], "P4 TC, 131 072 flows, against the floor"),
+        (tc, MANY, [1.25, 1.1], "P4 TC, 524 288 flows, against the floor"),
     ] {
         if counts.contains(&flows) {
-            line(what, bar, ours(hook, TCP4, flows), floor(hook, flows))?;
+            line(what, bars, ours(hook, TCP4, flows), floor(hook, flows))?;
         }
     }
     for (hook, what) in [
@@ -245,7 +281,7 @@ fn lines(costs: &Costs, counts: &[u32]) -> Result<Vec<Line>> {
     ] {
         line(
             what,
-            1.2,
+            [1.2, 1.0],
             target(Program::Blixt, hook, Packets::New),
             target(Program::Floor("begin"), hook, Packets::New),
         )?;
@@ -254,8 +290,8 @@ fn lines(costs: &Costs, counts: &[u32]) -> Result<Vec<Line>> {
         (xdp, "P7 XDP, UDP against TCP", "P7 XDP, IPv6 against IPv4"),
         (tc, "P7 TC, UDP against TCP", "P7 TC, IPv6 against IPv4"),
     ] {
-        line(udp, 1.1, ours(hook, UDP4, SOME), ours(hook, TCP4, SOME))?;
-        line(v6, 1.25, ours(hook, TCP6, SOME), ours(hook, TCP4, SOME))?;
+        line(udp, [1.1, 1.0], ours(hook, UDP4, SOME), ours(hook, TCP4, SOME))?;
+        line(v6, [1.25, 1.1], ours(hook, TCP6, SOME), ours(hook, TCP4, SOME))?;
     }
     for (hook, what) in [
         (xdp, "P8 XDP, a packet for somebody else, against a lookup"),
@@ -263,7 +299,7 @@ fn lines(costs: &Costs, counts: &[u32]) -> Result<Vec<Line>> {
     ] {
         line(
             what,
-            1.5,
+            [1.5, 1.0],
             target(Program::Blixt, hook, Packets::NotOurs),
             target(Program::Floor("look"), hook, Packets::NotOurs),
         )?;
@@ -276,6 +312,7 @@ fn name(target: Target) -> String {
         Program::Floor(name) => format!("floor: {name}"),
         Program::Blixt => match target.packets {
             Packets::Established(shape, _) => format!("Blixt, {:?} {:?}", shape.family, shape.transport),
+            Packets::Spread(_) => format!("Blixt, {} listeners", world::LISTENERS),
             _ => "Blixt".to_owned(),
         },
     }

@@ -103,6 +103,7 @@ mod tests {
             what: "a thing",
             unit: "x",
             bar: Bar::AtMost(2.0),
+            stretch: None,
             rounds: rounds.to_vec(),
             parts: vec![],
         };

@@ -49,7 +49,8 @@ const INTRODUCTION: &str = "\
 Written by `cargo xtask bench`, which measures Blixt against its bars and ends with 1 if a median misses one twice and [misses.md](misses.md)
 does not say why.
 The bars are ratios of one run wherever there is something to compare with: figures of two machines are not comparable, and
-those of a busy machine not even with themselves. `cargo xtask cluster bench` measures in
+those of a busy machine not even with themselves. A bar must be held; a stretch is where the median would rather lie, and
+nothing fails by it. `cargo xtask cluster bench` measures in
 Kubernetes.
 ";
 
@@ -64,7 +65,11 @@ const METHOD: &str = "\
   is subtracted. Processor time of the thread. The floor parses, looks one LRU entry up (the same keys, values, number of entries and size of
   table) and rewrites addresses and ports with the checksum helpers: no TCP states, counters, clock, time to live, next hops or backends that may be gone.
 - **Paths of a packet** (`--only path`; `cargo xtask bench smoke` for a first look). The same at both hooks: one to 524 288 flows, new flows, UDP, IPv6 and packets for
-  somebody else, against floors that do one step each and write checksums directly. Stricter than the line above.
+  somebody else, against floors that do one step each and write checksums directly. Stricter than the line above. A flood is new flows that nobody
+  confirms, beside a floor that puts one half of each into a full table. Flows of 10 000 listeners are as many as those of one: every listener has a route, and so counters, of its own.
+- **Sizes.** Instructions are those that the verifier says it looked at. The time to load runs from nothing to all three programs in the kernel. A connection's memory is what the kernel charges for the flow table
+  (`memlock`): by how much a table for 1 048 576 connections exceeds one for 262 144, for each connection between.
+- **A ring** is filled for 1 000 backends of equal weight; processor time of the thread, the least of 20 in a round.
 - **Bulk TCP.** iperf3, one stream, client and backend in network namespaces with the balancer's between them; Blixt, plain routing,
   nftables, HAProxy and nginx (one thread each) take turns in the same namespace and are not there while another is measured. Everything on one processor:
   throughput is the inverse of what the transfer costs. Frames carry offloads as they do between virtual machines on a host.
@@ -75,6 +80,6 @@ const METHOD: &str = "\
   A change replaces one backend in the file of one EndpointSlice; the time runs from the rename of the file until the pinned maps, looked at
   from outside, hold the new backend and a new ring and not the old backend. A cold start has no pins; the time runs from the start of
   the process until a client gets a backend's greeting through the last frontend.
-- **Memory** is `VmRSS` of the process, three seconds after that; maps belong to the kernel and are not in it.
+- **Memory** is `VmRSS` of the process, three seconds after that, with 10 000 routes and with one; maps belong to the kernel and are not in it.
 
 ";

@@ -12,7 +12,7 @@ pub mod config;
 pub mod diff;
 pub mod explain;
 pub mod host;
-mod maglev;
+pub mod maglev;
 pub mod manifest;
 mod schema;
 pub mod simulation;

@@ -11,6 +11,10 @@ const STRIDE: u32 = 2_654_435_761;
 const PORTS: u32 = 16_384;
 /// The flag of IPv6.
 const IPV6: u32 = 1;
+/// The flag of flows to many listeners, over IPv4,
+const SPREAD: u32 = 2;
+/// and how many, a port for each.
+const LISTENERS: u32 = 10_000;
 
 /// Eight bytes, wherever they lie.
 #[repr(C, packed)]
@@ -56,6 +60,10 @@ pub fn drive(ctx: &impl Frame, target: &ProgramArray<1>) -> Option<()> {
             (*headers).source_low = grown((*headers).source_low, client);
             (*headers).checksum = sum((*headers).checksum, client);
             (*headers).source_port = grown((*headers).source_port, port);
+            if flags & SPREAD != 0 {
+                let listener = (flow % LISTENERS) as u16;
+                (*headers).destination_port = grown((*headers).destination_port, listener);
+            }
         }
     } else {
         let headers: *mut HeadersV6 = place(ctx)?;

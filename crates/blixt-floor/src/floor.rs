@@ -43,6 +43,14 @@ const MACS: ([u16; 3], [u16; 3]) = ([0x02; 3], [0x04; 3]);
 /// The machine's own address: the source of a flow that begins here.
 const OWN: u32 = u32::from_ne_bytes([10, 0, 1, 1]);
 
+/// What of a flow is put into the table.
+pub enum Halves {
+    /// The way to the backend, as where backends answer clients themselves.
+    One,
+    /// The way back as well.
+    Both,
+}
+
 /// The bytes of a [`FlowKey`] in two words, as the verifier lets them be written on the stack: addresses, then ports and
 /// protocol.
 type Key = [u64; 2];
@@ -93,9 +101,9 @@ pub fn look(ctx: &impl Frame) -> Option<()> {
     frontend(headers).is_none().then_some(())
 }
 
-/// A flow that begins: frontend, backend, both halves into the table, full NAT.
+/// A flow that begins: frontend, backend, one half or both halves into the table, full NAT.
 #[inline(always)]
-pub fn begin(ctx: &impl Frame) -> Option<()> {
+pub fn begin(ctx: &impl Frame, halves: Halves) -> Option<()> {
     let headers = headers(ctx)?;
     let key = key(headers)?;
     // SAFETY: copied at once.
@@ -108,15 +116,17 @@ pub fn begin(ctx: &impl Frame) -> Option<()> {
     let client = word(headers.source_high, headers.source_low);
     let ports = [headers.source_port, port];
     let flow = Flow { source: V4([OWN]), destination: V4([address]), ports, ..Flow::default() };
-    let back_key = [pair(address, OWN), pair(word(port, headers.source_port), TCP as u32)];
-    let back = Flow {
-        source: V4([headers.destination]),
-        destination: V4([client]),
-        ports: [headers.destination_port, headers.source_port],
-        ..Flow::default()
-    };
     FLOOR_FLOWS.insert(&key, &flow, BPF_ANY as u64).ok()?;
-    FLOOR_FLOWS.insert(&back_key, &back, BPF_ANY as u64).ok()?;
+    if matches!(halves, Halves::Both) {
+        let back_key = [pair(address, OWN), pair(word(port, headers.source_port), TCP as u32)];
+        let back = Flow {
+            source: V4([headers.destination]),
+            destination: V4([client]),
+            ports: [headers.destination_port, headers.source_port],
+            ..Flow::default()
+        };
+        FLOOR_FLOWS.insert(&back_key, &back, BPF_ANY as u64).ok()?;
+    }
     rewrite(headers, &flow);
     count(ctx)
 }

@@ -12,6 +12,8 @@ use aya_ebpf::helpers::generated::bpf_redirect;
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 
+use crate::floor::Halves;
+
 /// The loopback of the namespace that is measured in.
 const LOOPBACK: u32 = 1;
 
@@ -74,13 +76,25 @@ pub fn floor_nat_xdp(ctx: XdpContext) -> u32 {
 /// A flow that begins.
 #[classifier]
 pub fn floor_begin_tc(ctx: TcContext) -> i32 {
-    floor::begin(&ctx).map_or(TC_ACT_SHOT, |()| go_on())
+    floor::begin(&ctx, Halves::Both).map_or(TC_ACT_SHOT, |()| go_on())
 }
 
 /// The same in XDP.
 #[xdp]
 pub fn floor_begin_xdp(ctx: XdpContext) -> u32 {
-    floor::begin(&ctx).map_or(xdp_action::XDP_ABORTED, |()| xdp_action::XDP_TX)
+    floor::begin(&ctx, Halves::Both).map_or(xdp_action::XDP_ABORTED, |()| xdp_action::XDP_TX)
+}
+
+/// A flow that begins, of which the table gets one half.
+#[classifier]
+pub fn floor_half_tc(ctx: TcContext) -> i32 {
+    floor::begin(&ctx, Halves::One).map_or(TC_ACT_SHOT, |()| go_on())
+}
+
+/// The same in XDP.
+#[xdp]
+pub fn floor_half_xdp(ctx: XdpContext) -> u32 {
+    floor::begin(&ctx, Halves::One).map_or(xdp_action::XDP_ABORTED, |()| xdp_action::XDP_TX)
 }
 
 #[inline(always)]

@@ -1,16 +1,15 @@
 //! Runs of a program, one at a time or many behind the driver.
 
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use aya::maps::{Array, HashMap, Map, MapData, ProgramArray};
 use aya::programs::{ProgramFd, SchedClassifier, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use blixt_packet::abi::{Flow, FlowKey, V4};
-use nix::time::{ClockId, clock_gettime};
 
-use super::frame::{FRAME, FRONTEND, Family, Shape};
+use super::frame::{FRAME, FRONTEND, Family, Place, Shape};
+use crate::processor::thread_time;
 
 /// `TC_ACT_REDIRECT`: the packet went on.
 pub const REDIRECT: u32 = 7;
@@ -24,8 +23,9 @@ const PASS: u32 = 2;
 const RUNS: u32 = 1 << 19;
 /// Packets that are looked at before anything is measured.
 const CHECKED: u32 = 4096;
-/// The driver's flag of IPv6.
+/// The driver's flags: of IPv6, and of flows to many listeners.
 const IPV6: u32 = 1;
+const SPREAD: u32 = 2;
 /// Of the floor's only ring.
 const RING: u32 = 256;
 
@@ -50,6 +50,9 @@ pub enum End {
 pub struct Walk {
     pub shape: Shape,
     pub flows: u32,
+    pub to: Place,
+    /// Over many listeners, of which `to` is the first.
+    pub spread: bool,
     pub frame: [u8; FRAME],
 }
 
@@ -185,7 +188,8 @@ impl Floor {
         let [tc, xdp] = &mut self.targets;
         let target = if hook == Hook::Tc { tc } else { xdp };
         target.set(0, program, 0)?;
-        let flags = if walk.shape.family == Family::V6 { IPV6 } else { 0 };
+        let family = if walk.shape.family == Family::V6 { IPV6 } else { 0 };
+        let flags = family | if walk.spread { SPREAD } else { 0 };
         self.walk.set(0, [walk.flows - 1, flags], 0)?;
         self.packet.set(0, words(&walk.frame), 0)?;
         Ok(())
@@ -225,9 +229,4 @@ fn flow_words(flow: &Flow<V4>) -> [u32; 8] {
 fn halves([first, second]: [u16; 2]) -> u32 {
     let ([a, b], [c, d]) = (first.to_ne_bytes(), second.to_ne_bytes());
     u32::from_ne_bytes([a, b, c, d])
-}
-
-/// Processor time of this thread: what others take from the processor meanwhile is not in it.
-fn thread_time() -> Result<Duration> {
-    Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into())
 }

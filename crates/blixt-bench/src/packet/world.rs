@@ -7,24 +7,27 @@ use anyhow::{Result, bail};
 use blixt_core::config::{Endpoint, Protocol};
 use blixt_core::host::Mac;
 use blixt_core::tables::{
-    self, BackendEntry, BackendSlot, BackendState, DeviceEntry, FrontendEntry, HopEntry, Op, Ring,
+    self, BackendEntry, BackendSlot, BackendState, DeviceEntry, FrontendEntry, HopEntry, Limits, Op, Ring,
     RouteEntry, Way,
 };
 use blixt_loader::{Capacity, Dataplane, Options};
 use blixt_packet::abi::{BackendId, Flow, FlowKey, V4};
 
-use super::frame::{ACK, FRAME, FRONTEND, Family, SYN, Shape, Transport};
-use super::run::{Hook, REDIRECT, run};
+use super::frame::{ACK, FRAME, FRONTEND, Family, Place, SYN, Shape, Transport};
+use super::run::{Hook, REDIRECT, Walk, run};
 
 /// Backends, so that clients with the same ports find a source port of their own.
 const BACKENDS: u16 = 256;
 const FIRST_BACKEND_PORT: u16 = 8080;
+/// The ring of TCP over IPv4.
+const FIRST_RING: u32 = 1;
 /// Device of a test run: the loopback of the namespace.
 const LOOPBACK: u32 = 1;
 
 /// What is measured, in a namespace of its own.
 pub fn open(flows: u32) -> Result<Dataplane> {
-    let capacity = Capacity { flows, ..Capacity::of_machine() };
+    let limits = Limits { frontends: 1 << 14, routes: 1 << 14, ..Limits::default() };
+    let capacity = Capacity { flows, limits };
     let options = Options { capacity, hop_life: Duration::from_secs(3600), ..Options::default() };
     let mut dataplane = Dataplane::open(&options)?;
     dataplane.apply(&tables())?;
@@ -43,7 +46,7 @@ fn tables() -> Vec<Op> {
     ];
     let shapes = [Family::V4, Family::V6]
         .map(|family| [Transport::Tcp, Transport::Udp].map(|transport| Shape { family, transport }));
-    for (ring, shape) in (1..).zip(shapes.into_iter().flatten()) {
+    for (ring, shape) in (FIRST_RING..).zip(shapes.into_iter().flatten()) {
         let (family, hop) = match shape.family {
             Family::V4 => (tables::Family::V4, 1),
             Family::V6 => (tables::Family::V6, 2),
@@ -99,8 +102,25 @@ fn endpoint(shape: Shape, number: [u8; 2], port: u16) -> Endpoint {
     Endpoint { address: address(shape, 0, number), port, protocol }
 }
 
-/// Opens so many flows by the packets that they would have, answers included.
-pub fn establish(dataplane: &mut Dataplane, shape: Shape, flows: u32) -> Result<()> {
+/// The first of many listeners, a port for each; as many as the driver has.
+pub const FIRST_LISTENER: Place = Place { address: [99, 2], port: 1000 };
+pub const LISTENERS: u16 = 10_000;
+
+/// Gives the data plane many listeners more, each with a route of its own and the first frontend's backends.
+pub fn add_listeners(dataplane: &mut Dataplane) -> Result<()> {
+    let shape = Shape { family: Family::V4, transport: Transport::Tcp };
+    let Place { address, port } = FIRST_LISTENER;
+    let mut ops = Vec::new();
+    for (route, port) in (2..).zip((port..).take(LISTENERS.into())) {
+        ops.push(Op::SetRoute(route, Some(RouteEntry { hash: route.into(), name: None })));
+        let frontend = FrontendEntry { ring: FIRST_RING, slots: BACKENDS.into(), route };
+        ops.push(Op::SetFrontend(endpoint(shape, address, port), Some(frontend)));
+    }
+    Ok(dataplane.apply(&ops)?)
+}
+
+/// Opens the flows of a walk by the packets that they would have, answers included.
+pub fn establish(dataplane: &mut Dataplane, walk: &Walk) -> Result<()> {
     let ebpf = dataplane.programs()?;
     let mut send = |frame: &[u8; FRAME]| -> Result<[u8; FRAME]> {
         let (verdict, out) = run(ebpf, "blixt_ingress", Hook::Tc, frame)?;
@@ -109,10 +129,14 @@ pub fn establish(dataplane: &mut Dataplane, shape: Shape, flows: u32) -> Result<
         }
         Ok(out)
     };
+    let Walk { shape, flows, mut to, spread, .. } = *walk;
     for flow in 0..flows {
-        let request = send(&shape.of_client(flow, FRONTEND, SYN))?;
+        if spread {
+            to.port = walk.to.port + (flow % u32::from(LISTENERS)) as u16;
+        }
+        let request = send(&shape.of_client(flow, to, SYN))?;
         send(&shape.answer(&request, SYN | ACK))?;
-        send(&shape.of_client(flow, FRONTEND, ACK))?;
+        send(&shape.of_client(flow, to, ACK))?;
     }
     Ok(())
 }

@@ -27,6 +27,7 @@ pub fn of_changes(measured: &Value) -> Result<Vec<Line>> {
             what: "EndpointSlice change to the first connections that obey it by both nodes, p50 of 50 changes",
             unit: "ms",
             bar: Bar::AtMost(100.0),
+            stretch: None,
             rounds: p50.clone(),
             parts: vec![of_node("Blixt", "blixt", "node1")?, of_node("Blixt", "blixt", "node2")?],
         },
@@ -34,6 +35,7 @@ pub fn of_changes(measured: &Value) -> Result<Vec<Line>> {
             what: "the same, p99 of 50 changes",
             unit: "ms",
             bar: Bar::AtMost(500.0),
+            stretch: None,
             rounds: p99.clone(),
             parts: vec![
                 Part::new("kube-proxy, p99", "ms", proxy_p99),
@@ -45,6 +47,7 @@ pub fn of_changes(measured: &Value) -> Result<Vec<Line>> {
             what: "the same, p50 against kube-proxy's in the same run",
             unit: "x",
             bar: Bar::AtMost(1.0),
+            stretch: None,
             rounds: ratios(&p50, &proxy_p50),
             parts: vec![
                 Part::new("Blixt, p50", "ms", p50),
@@ -84,12 +87,20 @@ pub fn of_scale(measured: &Value) -> Result<Vec<Line>> {
     for other in others.iter().take(20) {
         eprintln!("written at rest: {other}");
     }
-    let memory = |what, rounds, parts| Line { what, unit: "MiB", bar: Bar::AtMost(300.0), rounds, parts };
+    let memory = |what, rounds, parts| Line {
+        what,
+        unit: "MiB",
+        bar: Bar::AtMost(300.0),
+        stretch: None,
+        rounds,
+        parts,
+    };
     Ok(vec![
         Line {
             what: "10 000 routes and 100 000 endpoints: from the Lease to the first full Config",
             unit: "s",
             bar: Bar::AtMost(10.0),
+            stretch: None,
             rounds: each(starts, |start| number(&start["seconds"]))?,
             parts: vec![Part::new(
                 "other writes than of the Lease after a start",
@@ -112,6 +123,7 @@ pub fn of_scale(measured: &Value) -> Result<Vec<Line>> {
             what: "the same: writes to the API server at rest, but renewals of the Lease",
             unit: "writes",
             bar: Bar::AtMost(0.0),
+            stretch: None,
             rounds: vec![others.len() as f64],
             parts: vec![
                 Part::new("at rest for", "s", vec![rest]),

@@ -61,7 +61,14 @@ mod tests {
 
     #[test]
     fn the_page_has_every_line_and_says_how_long_writes_were_counted() {
-        let line = |what, parts| Line { what, unit: "x", bar: Bar::AtLeast(0.95), rounds: vec![1.0], parts };
+        let line = |what, parts| Line {
+            what,
+            unit: "x",
+            bar: Bar::AtLeast(0.95),
+            stretch: None,
+            rounds: vec![1.0],
+            parts,
+        };
         let lines = [line("one", vec![]), line("two", vec![Part::new("a part", "s", vec![2.0])])];
         let page = page(&lines, &Misses::default(), &Facts::gather(1), 600);
         for text in
