@@ -7,8 +7,9 @@ use aya_ebpf::bindings::{BPF_F_INNER_MAP, BPF_F_MMAPABLE};
 use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray};
 use aya_ebpf::macros::btf_map;
 use blixt_packet::abi::{
-    AnswerBudget, Backend, DEVICE_SLOTS, Device, EndpointKey, Flow, FlowKey, Fragment, FragmentKey, Frontend,
-    Hop, KNOWN_WORDS, OwnedAddress, RING_CHUNK, RingHash, RouteCounters, RouteHash, Settings, V4, V6,
+    AnswerBudget, Backend, DEVICE_SLOTS, Device, EndpointKey, FLOW_COUNTERS, Flow, FlowCounters, FlowKey,
+    Fragment, FragmentKey, Frontend, Hop, KNOWN_WORDS, OwnedAddress, RING_CHUNK, RingHash, RouteCounters,
+    RouteHash, Settings, V4, V6,
 };
 use blixt_packet::packet::MAX_SUM;
 use blixt_packet::{DropReason, Rooms};
@@ -28,6 +29,10 @@ const RING_FLAGS: usize = (BPF_F_INNER_MAP | BPF_F_MMAPABLE) as usize;
 pub static FLOWS_V4: LruHashMap<FlowKey<V4>, Flow<V4>, FLOWS> = LruHashMap::new();
 #[btf_map]
 pub static FLOWS_V6: LruHashMap<FlowKey<V6>, Flow<V6>, FLOWS> = LruHashMap::new();
+#[btf_map]
+pub static FLOW_COUNTERS_V4: PerCpuArray<FlowCounters, { FLOW_COUNTERS as usize }> = PerCpuArray::new();
+#[btf_map]
+pub static FLOW_COUNTERS_V6: PerCpuArray<FlowCounters, { FLOW_COUNTERS as usize }> = PerCpuArray::new();
 #[btf_map]
 pub static FRAGMENTS_V4: LruHashMap<FragmentKey<V4>, Fragment, FRAGMENTS> = LruHashMap::new();
 #[btf_map]

@@ -5,11 +5,13 @@
 mod kernel;
 
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
+use aya_ebpf::btf_maps::PerCpuArray;
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use blixt_packet::DropReason;
 use blixt_packet::abi::{
-    AnswerBudget, Backend, BackendId, DEVICE_SLOTS, Device, EndpointKey, Flow, FlowKey, Fragment,
-    FragmentKey, Frontend, Hop, OwnedAddress, RING_CHUNK, RouteCounters, Settings, V4, V6,
+    AnswerBudget, Backend, BackendId, DEVICE_SLOTS, Device, EndpointKey, FLOWS_OF_PACKETS, Flow,
+    FlowCounters, FlowKey, Fragment, FragmentKey, Frontend, Hop, OwnedAddress, RING_CHUNK, RouteCounters,
+    Settings, V4, V6,
 };
 use blixt_packet::address::Address;
 use blixt_packet::known;
@@ -19,8 +21,9 @@ use core::mem::{MaybeUninit, size_of};
 
 use crate::maps::{
     ADDRESSES_V4, ADDRESSES_V6, ANSWERS, BACKEND_COUNTERS_V4, BACKEND_COUNTERS_V6, BACKENDS_V4, BACKENDS_V6,
-    DEVICES, DROPS, ENDPOINTS_V4, ENDPOINTS_V6, FLOWS_V4, FLOWS_V6, FRAGMENTS_V4, FRAGMENTS_V6, FRONTENDS_V4,
-    FRONTENDS_V6, HOPS, KNOWN_V4, KNOWN_V6, RINGS, ROUTE_COUNTERS, SETTINGS,
+    DEVICES, DROPS, ENDPOINTS_V4, ENDPOINTS_V6, FLOW_COUNTERS_V4, FLOW_COUNTERS_V6, FLOWS_V4, FLOWS_V6,
+    FRAGMENTS_V4, FRAGMENTS_V6, FRONTENDS_V4, FRONTENDS_V6, HOPS, KNOWN_V4, KNOWN_V6, RINGS, ROUTE_COUNTERS,
+    SETTINGS,
 };
 
 const NANOSECONDS: u64 = 1_000_000_000;
@@ -97,7 +100,7 @@ impl<A: Address> Entry<A> for MapEntry<A> {
 macro_rules! family {
     (
         $address:ty, $flows:ident, $fragments:ident, $frontends:ident, $endpoints:ident, $addresses:ident,
-        $backends:ident, $counters:ident, $known:ident
+        $backends:ident, $counters:ident, $flow_counters:ident, $known:ident
     ) => {
         impl State<$address> for Maps {
             type Entry = MapEntry<$address>;
@@ -126,13 +129,27 @@ macro_rules! family {
 
             #[inline(always)]
             fn set_flow(&self, key: &FlowKey<$address>, flow: &Flow<$address>) -> Result<(), DropReason> {
-                $flows.insert(key, flow, BPF_ANY as u64).map_err(|_| DropReason::TableFull)
+                match self.add_flow(key, flow) {
+                    Added::New => {}
+                    Added::Full => return Err(DropReason::TableFull),
+                    // Written where it lies: to replace it the kernel would take the place of another one. One that is gone by
+                    // now is found again like any half that was evicted.
+                    Added::Exists => {
+                        if let Some(entry) = self.flow(key) {
+                            entry.write(flow);
+                        }
+                    }
+                }
+                Ok(())
             }
 
             #[inline(always)]
             fn add_flow(&self, key: &FlowKey<$address>, flow: &Flow<$address>) -> Added {
                 match $flows.insert(key, flow, BPF_NOEXIST as u64) {
-                    Ok(()) => Added::New,
+                    Ok(()) => {
+                        count(&$flow_counters, |counters| counters.added += 1);
+                        Added::New
+                    }
                     Err(EXISTS) => Added::Exists,
                     Err(_) => Added::Full,
                 }
@@ -141,7 +158,9 @@ macro_rules! family {
             #[inline(always)]
             fn remove_flow(&self, key: &FlowKey<$address>) {
                 // One that is not there any more is what was wanted.
-                let _ = $flows.remove(key);
+                if $flows.remove(key).is_ok() {
+                    count(&$flow_counters, |counters| counters.removed += 1);
+                }
             }
 
             #[inline(always)]
@@ -263,6 +282,7 @@ family!(
     ADDRESSES_V4,
     BACKENDS_V4,
     BACKEND_COUNTERS_V4,
+    FLOW_COUNTERS_V4,
     KNOWN_V4
 );
 family!(
@@ -274,8 +294,18 @@ family!(
     ADDRESSES_V6,
     BACKENDS_V6,
     BACKEND_COUNTERS_V6,
+    FLOW_COUNTERS_V6,
     KNOWN_V6
 );
+
+/// Counts an entry that came or went.
+#[inline(always)]
+fn count<const N: usize>(map: &PerCpuArray<FlowCounters, N>, change: impl FnOnce(&mut FlowCounters)) {
+    if let Some(counters) = map.get_ptr_mut(FLOWS_OF_PACKETS) {
+        // SAFETY: the element is this CPU's own and outlives the program; the reference lives for one statement.
+        change(unsafe { &mut *counters });
+    }
+}
 
 #[inline(always)]
 fn counters<'a>(route: u32) -> Option<&'a mut RouteCounters> {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use blixt_core::tables::Limits;
 use blixt_packet::DropReason;
-use blixt_packet::abi::{DEVICE_SLOTS, KNOWN_WORDS};
+use blixt_packet::abi::{DEVICE_SLOTS, FLOW_COUNTERS, KNOWN_WORDS};
 
 /// Memory for each IPv4 flow: 1 M flows at 16 GiB.
 const BYTES_PER_FLOW: u64 = 16 << 10;
@@ -48,6 +48,7 @@ impl Capacity {
         Some(match map {
             "FLOWS_V4" => self.flows.saturating_mul(ENTRIES_PER_FLOW),
             "FLOWS_V6" => (self.flows / V4_FLOWS_PER_V6).max(1).saturating_mul(ENTRIES_PER_FLOW),
+            "FLOW_COUNTERS_V4" | "FLOW_COUNTERS_V6" => FLOW_COUNTERS,
             "FRAGMENTS_V4" | "FRAGMENTS_V6" => (self.flows / FLOWS_PER_FRAGMENT).clamp(1024, 65_536),
             "FRONTENDS_V4" | "FRONTENDS_V6" => limits.frontends,
             "ENDPOINTS_V4" | "ENDPOINTS_V6" => limits.backends,

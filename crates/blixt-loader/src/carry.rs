@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use blixt_packet::abi::{BACKEND_GONE, BackendId, EndpointKey, Flow, FlowKey};
+use blixt_packet::abi::{BACKEND_GONE, BackendId, EndpointKey, FLOWS_CARRIED, Flow, FlowCounters, FlowKey};
 
 use crate::Error;
+use crate::census::sum;
 use crate::family::{FamilyMaps, Flows, MapAddress};
 use crate::sys;
 
@@ -30,7 +31,18 @@ pub(crate) fn carry<A: MapAddress>(layout: &Path, maps: &FamilyMaps<A>) -> Resul
         }
         failed.is_none()
     })?;
+    count_carried(maps, count)?;
     failed.map_or(Ok(count), Err)
+}
+
+/// What the program did not put in is counted beside it, or it would stand in for what was evicted.
+fn count_carried<A: MapAddress>(maps: &FamilyMaps<A>, count: usize) -> Result<(), Error> {
+    if count == 0 {
+        return Ok(());
+    }
+    let counters = maps.flow_counters.sums(FLOWS_CARRIED + 1, sum)?;
+    let FlowCounters { added, removed } = counters.last().copied().unwrap_or_default();
+    maps.flow_counters.set(FLOWS_CARRIED, FlowCounters { added: added + count as u64, removed })
 }
 
 /// The flows of a layout, if they mean what they mean here.

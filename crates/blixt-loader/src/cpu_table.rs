@@ -34,6 +34,13 @@ impl<V: Plain> CpuTable<V> {
         Ok(Self { name, fd, max_entries: info.max_entries, cpus, types: PhantomData })
     }
 
+    /// The same map, for another thread.
+    pub(crate) fn try_clone(&self) -> Result<Self, Error> {
+        let fd = self.fd.try_clone().map_err(Error::map("duplicate", self.name))?;
+        let Self { name, max_entries, cpus, .. } = *self;
+        Ok(Self { name, fd, max_entries, cpus, types: PhantomData })
+    }
+
     /// The first elements, up to `end`, each summed over all CPUs.
     pub(crate) fn sums(&self, end: u32, add: impl Fn(V, V) -> V) -> Result<Vec<V>, Error> {
         let end = end.min(self.max_entries) as usize;
@@ -70,16 +77,28 @@ impl<V: Plain> CpuTable<V> {
     /// Sets elements back to 0 on all CPUs.
     pub(crate) fn clear(&self, keys: &[u32]) -> Result<(), Error> {
         for keys in keys.chunks(AT_ONCE) {
-            let zeros = vec![V::default(); keys.len() * self.cpus];
-            // SAFETY: as in `sums`.
-            unsafe {
-                sys::update_batch(self.fd.as_fd(), keys.as_ptr().cast(), zeros.as_ptr().cast(), keys.len())
-            }
-            .map_err(|(_, source)| match source.raw_os_error() {
-                Some(libc::E2BIG) => Error::Full { map: self.name, max_entries: self.max_entries },
-                _ => Error::map("clear", self.name)(source),
-            })?;
+            self.write("clear", keys, &vec![V::default(); keys.len() * self.cpus])?;
         }
         Ok(())
+    }
+
+    /// Sets an element that only user space writes: all of the value is the first CPU's.
+    pub(crate) fn set(&self, key: u32, value: V) -> Result<(), Error> {
+        let mut values = vec![V::default(); self.cpus];
+        values[..1].fill(value);
+        self.write("write", &[key], &values)
+    }
+
+    /// Each key has a value for each CPU.
+    fn write(&self, op: &'static str, keys: &[u32], values: &[V]) -> Result<(), Error> {
+        assert_eq!(values.len(), keys.len() * self.cpus);
+        // SAFETY: as in `sums`.
+        unsafe {
+            sys::update_batch(self.fd.as_fd(), keys.as_ptr().cast(), values.as_ptr().cast(), keys.len())
+        }
+        .map_err(|(_, source)| match source.raw_os_error() {
+            Some(libc::E2BIG) => Error::Full { map: self.name, max_entries: self.max_entries },
+            _ => Error::map(op, self.name)(source),
+        })
     }
 }

@@ -15,6 +15,7 @@ use crate::apply::{self, Mirror};
 use crate::attach::{self, Attachment, Directories, Refusals};
 use crate::capacity::Capacity;
 use crate::carry::carry;
+use crate::census::Census;
 use crate::cleanup;
 use crate::counters::{self, Counters};
 use crate::family::MapAddress;
@@ -67,6 +68,7 @@ pub struct Dataplane {
     /// `None` after a write that failed half-way: the maps must be read again.
     mirror: Option<Mirror>,
     capacity: Capacity,
+    settings: Settings,
     hop_life: Duration,
     filters: bool,
     directories: Directories,
@@ -248,6 +250,11 @@ impl Dataplane {
         flows::estimate(&self.maps)
     }
 
+    /// Counts what the flow tables hold and what they gave up, on a thread of its owner's choice.
+    pub fn census(&self) -> Result<Census, Error> {
+        Census::new(&self.maps, self.settings)
+    }
+
     /// The entry of one tuple: what would be done with a packet that carries it.
     pub fn flow<A: MapAddress>(&self, key: &FlowKey<A>) -> Result<Option<Flow<A>>, Error> {
         A::maps(&self.maps).flows.get(key)
@@ -295,6 +302,7 @@ impl Dataplane {
             // Maps that are new hold nothing.
             mirror: (!is_taken_over).then(Mirror::default),
             capacity: loaded.capacity,
+            settings,
             hop_life: options.hop_life,
             filters: options.filters,
             directories: Directories { own, other_layouts },

@@ -5,7 +5,7 @@ use std::hash::Hash;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use blixt_core::tables::Family;
-use blixt_packet::abi::{Backend, EndpointKey, Flow, FlowKey, Frontend, OwnedAddress, V4, V6};
+use blixt_packet::abi::{Backend, EndpointKey, Flow, FlowCounters, FlowKey, Frontend, OwnedAddress, V4, V6};
 use blixt_packet::address::Address;
 
 use crate::Error;
@@ -33,6 +33,7 @@ pub(crate) type Flows<A> = Table<FlowKey<A>, Flow<A>>;
 #[derive(Debug)]
 pub struct FamilyMaps<A: MapAddress> {
     pub(crate) flows: Flows<A>,
+    pub(crate) flow_counters: CpuTable<FlowCounters>,
     pub(crate) frontends: Table<EndpointKey<A>, Frontend>,
     pub(crate) endpoints: Table<EndpointKey<A>, u32>,
     pub(crate) backends: Table<u32, Backend<A>>,
@@ -54,15 +55,15 @@ impl<A: MapAddress> FamilyMaps<A> {
 
     pub(crate) fn new(fds: &Fds, cpus: usize) -> Result<Self, Error> {
         let name = Self::name;
-        let backend_counters = name("BACKEND_COUNTERS_V4", "BACKEND_COUNTERS_V6");
         Ok(Self {
             flows: fds.table(Self::FLOWS)?,
+            flow_counters: fds.cpu_table(name("FLOW_COUNTERS_V4", "FLOW_COUNTERS_V6"), cpus)?,
             frontends: fds.table(name("FRONTENDS_V4", "FRONTENDS_V6"))?,
             endpoints: fds.table(name("ENDPOINTS_V4", "ENDPOINTS_V6"))?,
             backends: fds.table(name("BACKENDS_V4", "BACKENDS_V6"))?,
             addresses: fds.table(name("ADDRESSES_V4", "ADDRESSES_V6"))?,
             known: fds.table(name("KNOWN_V4", "KNOWN_V6"))?,
-            backend_counters: CpuTable::new(backend_counters, fds.fd(backend_counters)?, cpus)?,
+            backend_counters: fds.cpu_table(name("BACKEND_COUNTERS_V4", "BACKEND_COUNTERS_V6"), cpus)?,
         })
     }
 }

@@ -14,6 +14,7 @@ mod attach;
 mod bpffs;
 mod capacity;
 mod carry;
+mod census;
 mod cleanup;
 mod clsact;
 mod counters;
@@ -43,6 +44,7 @@ mod table;
 
 pub use attach::Attachment;
 pub use capacity::Capacity;
+pub use census::{Census, FlowCount};
 pub use cleanup::cleanup;
 pub use counters::Counters;
 pub use dataplane::{Dataplane, Found, Options};

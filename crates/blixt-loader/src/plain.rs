@@ -1,8 +1,8 @@
 //! Which types may be copied between maps and memory as they are.
 
 use blixt_packet::abi::{
-    Backend, Device, EndpointKey, Flow, FlowKey, Frontend, Hop, OwnedAddress, RING_CHUNK, RingHash,
-    RouteCounters, RouteHash, V4, V6,
+    Backend, Device, EndpointKey, Flow, FlowCounters, FlowKey, Frontend, Hop, OwnedAddress, RING_CHUNK,
+    RingHash, RouteCounters, RouteHash, V4, V6,
 };
 
 use crate::family::MapAddress;
@@ -40,6 +40,7 @@ plain!(
     Device,
     RingHash,
     RouteHash,
-    RouteCounters
+    RouteCounters,
+    FlowCounters
 );
 plain_of_family!(FlowKey, Flow, EndpointKey, Backend);

@@ -31,6 +31,12 @@ impl<K: Plain + Debug, V: Plain> Table<K, V> {
         Ok(Self { name, fd, max_entries: info.max_entries, types: PhantomData })
     }
 
+    /// The same map, for another thread.
+    pub(crate) fn try_clone(&self) -> Result<Self, Error> {
+        let fd = self.fd.try_clone().map_err(Error::map("duplicate", self.name))?;
+        Ok(Self { name: self.name, fd, max_entries: self.max_entries, types: PhantomData })
+    }
+
     pub(crate) fn max_entries(&self) -> u32 {
         self.max_entries
     }

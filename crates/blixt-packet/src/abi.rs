@@ -12,6 +12,7 @@
 //! | map | kind | key | value | written by |
 //! |---|---|---|---|---|
 //! | `FLOWS_*` | LRU hash | [`FlowKey`] | [`Flow`] | kernel |
+//! | `FLOW_COUNTERS_*` | per-CPU array | [`FLOWS_OF_PACKETS`], [`FLOWS_CARRIED`] | [`FlowCounters`] | kernel; user space |
 //! | `FRAGMENTS_*` | LRU hash | [`FragmentKey`] | [`Fragment`] | kernel |
 //! | `FRONTENDS_*` | hash | [`EndpointKey`] | [`Frontend`] | user space |
 //! | `ENDPOINTS_*` | hash | [`EndpointKey`] | `u32`, how many backends are that endpoint | user space |
@@ -35,7 +36,7 @@
 use core::mem::size_of;
 
 /// The number of this layout.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// Ring slots in one element of an inner array: 16 ids of 4 bytes are one cache line.
 pub const RING_CHUNK: usize = 16;
@@ -338,6 +339,24 @@ pub struct RouteCounters {
     pub refused: u64,
 }
 
+/// Entries of a flow table that came and went. What came, did not go, and is not there either was evicted: the kernel gave its place to
+/// another one, and says so nowhere.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct FlowCounters {
+    /// Entries put in where there was none.
+    pub added: u64,
+    /// Entries taken out.
+    pub removed: u64,
+}
+
+/// The element of `FLOW_COUNTERS_*` for what packets led to.
+pub const FLOWS_OF_PACKETS: u32 = 0;
+/// The element of `FLOW_COUNTERS_*` for what user space carried over from another layout.
+pub const FLOWS_CARRIED: u32 = 1;
+/// Elements of `FLOW_COUNTERS_*`.
+pub const FLOW_COUNTERS: u32 = 2;
+
 /// How many packets of our own (RST, ICMP) one CPU may still make in this second.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -409,6 +428,7 @@ const _: () = {
     assert!(size_of::<RingHash>() == 16);
     assert!(size_of::<RouteHash>() == 8);
     assert!(size_of::<RouteCounters>() == 48);
+    assert!(size_of::<FlowCounters>() == 16);
     assert!(size_of::<AnswerBudget>() == 8);
     assert!(size_of::<Settings>() == 32);
 };

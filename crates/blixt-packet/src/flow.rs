@@ -28,6 +28,19 @@ const TCP_PATIENCE: u32 = 2;
 /// Seconds that a UDP flow may be silent whose client never went on: it may have asked for a stream and only listen.
 const UDP_PATIENCE: u32 = 10;
 
+/// The silences that end a flow; the settings say how long each is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Silence {
+    /// Of UDP: `udp_idle`.
+    Udp,
+    /// Of TCP that was closed: `closed_idle`.
+    Closed,
+    /// Of TCP whose client never went on: `syn_idle`.
+    Unconfirmed,
+    /// Of TCP that is open: none ends it.
+    Lasting,
+}
+
 impl<A: Address> FlowKey<A> {
     /// What the packet dials.
     #[inline(always)]
@@ -168,13 +181,26 @@ impl<A: Address> Flow<A> {
     #[inline(always)]
     pub fn is_over<S: State<A>>(&self, protocol: u8, now: u32, state: &S) -> bool {
         let idle = now.saturating_sub(self.seen);
+        match self.silence(protocol) {
+            Silence::Udp => idle > state.setting(|settings| &settings.udp_idle),
+            Silence::Closed => idle > state.setting(|settings| &settings.closed_idle),
+            Silence::Unconfirmed => idle > state.setting(|settings| &settings.syn_idle),
+            Silence::Lasting => false,
+        }
+    }
+
+    /// Which silence ends it.
+    #[inline(always)]
+    pub fn silence(&self, protocol: u8) -> Silence {
         if protocol != TCP {
-            return idle > state.setting(|settings| &settings.udp_idle);
+            Silence::Udp
+        } else if self.is_closed() {
+            Silence::Closed
+        } else if self.is_confirmed() {
+            Silence::Lasting
+        } else {
+            Silence::Unconfirmed
         }
-        if self.is_closed() {
-            return idle > state.setting(|settings| &settings.closed_idle);
-        }
-        !self.is_confirmed() && idle > state.setting(|settings| &settings.syn_idle)
     }
 }
 

@@ -11,6 +11,7 @@
 //! stale until it works.
 
 pub mod devices;
+pub mod flows;
 pub mod report;
 pub mod runtime_dir;
 pub mod settings;
@@ -36,6 +37,7 @@ use blixt_loader::{Counters, Dataplane, release_memory};
 use tokio::sync::watch;
 
 use self::devices::{Devices, needs_egress};
+use self::flows::Flows;
 use self::report::report;
 use self::settings::Settings;
 use self::start::notify;
@@ -50,6 +52,7 @@ pub struct Node {
     pub(crate) settings: Settings,
     pub(crate) dataplane: Dataplane,
     pub(crate) devices: Devices,
+    pub(crate) flows: Flows,
     /// What the maps hold, without the slots of rings.
     pub(crate) tables: Tables,
     /// What they should do.
@@ -135,6 +138,7 @@ impl Node {
         let Beginning { tables, devices } = beginning;
         Self {
             settings,
+            flows: Flows::of(&dataplane),
             dataplane,
             devices,
             tables,
@@ -250,6 +254,7 @@ impl Node {
 
     /// Keeps next hops believed, and tries again what failed.
     pub fn tick(&mut self) {
+        self.flows.tick();
         if let Err(error) = self.dataplane.renew_hops() {
             tracing::warn!(%error, "cannot renew the next hops; the kernel is asked for each packet when they run out");
         }

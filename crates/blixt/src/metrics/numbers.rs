@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use blixt_core::config::{Endpoint, RouteName};
+use blixt_loader::FlowCount;
 use blixt_packet::DropReason;
 use blixt_packet::abi::RouteCounters;
 use prometheus_client::collector::Collector;
@@ -40,6 +41,8 @@ pub struct Numbers {
     pub backends: Vec<BackendNumber>,
     /// Packets that were dropped.
     pub drops: BTreeMap<DropReason, u64>,
+    /// What the flow tables of IPv4 and IPv6 held and gave up when they were last counted.
+    pub flows: [FlowCount; 2],
 }
 
 /// What one route did.
@@ -68,6 +71,11 @@ pub type Labels<'a> = Vec<(&'a str, String)>;
 impl Numbers {
     fn by_route(&self, value: impl Fn(&RouteCounters) -> u64) -> Vec<(Labels<'static>, u64)> {
         self.routes.iter().map(|number| (route_labels(&number.route), value(&number.counters))).collect()
+    }
+
+    fn by_family(&self, value: impl Fn(&FlowCount) -> u64) -> Vec<(Labels<'static>, u64)> {
+        let families = ["ipv4", "ipv6"].into_iter().zip(&self.flows);
+        families.map(|(family, count)| (vec![("family", family.to_owned())], value(count))).collect()
     }
 
     fn by_direction(
@@ -137,6 +145,30 @@ impl Collector for Numbers {
             "blixt_apply_failures",
             "Times that changes could not be written",
             vec![(vec![], self.apply_failures)],
+        )?;
+        gauges(
+            encoder,
+            "blixt_flow_entries",
+            "Entries of the flow table, two for each connection; those that are over stay until their place is needed",
+            self.by_family(|count| count.entries),
+        )?;
+        gauges(
+            encoder,
+            "blixt_flow_entries_open",
+            "Entries of the flow table whose connection is not over; near the limit, raise --flows",
+            self.by_family(|count| count.open),
+        )?;
+        gauges(
+            encoder,
+            "blixt_flow_entries_limit",
+            "Entries that the flow table has room for",
+            self.by_family(|count| count.room),
+        )?;
+        counters(
+            encoder,
+            "blixt_flow_entries_evicted",
+            "Entries whose place the full flow table gave to others, those not used for the longest time first",
+            self.by_family(|count| count.evicted),
         )?;
         counters(
             encoder,
@@ -291,6 +323,10 @@ mod tests {
             }],
             backends: vec![BackendNumber { route, backend, connections: 6 }],
             drops: BTreeMap::from([(DropReason::Refused, 4)]),
+            flows: [
+                FlowCount { room: 14, entries: 15, open: 16, evicted: 17, added: 18 },
+                FlowCount { room: 19, entries: 20, open: 21, evicted: 22, added: 23 },
+            ],
         };
         let written = text(numbers).unwrap();
         let name = r#"kind="TCPRoute",namespace="default",name="we\"b""#;
@@ -305,6 +341,14 @@ blixt_hooks{{hook="tc"}} 13
 blixt_last_apply_seconds 0.25
 blixt_applies_total 8
 blixt_apply_failures_total 9
+blixt_flow_entries{{family="ipv4"}} 15
+blixt_flow_entries{{family="ipv6"}} 20
+blixt_flow_entries_open{{family="ipv4"}} 16
+blixt_flow_entries_open{{family="ipv6"}} 21
+blixt_flow_entries_limit{{family="ipv4"}} 14
+blixt_flow_entries_limit{{family="ipv6"}} 19
+blixt_flow_entries_evicted_total{{family="ipv4"}} 17
+blixt_flow_entries_evicted_total{{family="ipv6"}} 22
 blixt_route_connections_total{{{name}}} 1
 blixt_route_refused_total{{{name}}} 5
 blixt_route_packets_total{{{name},direction="request"}} 3

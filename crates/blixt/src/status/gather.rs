@@ -145,6 +145,7 @@ pub fn numbers(node: &Node, objects: &Objects<'_>, counters: &Counters) -> Numbe
         routes: route_counters(&node.config, &node.tables, counters),
         backends,
         drops: counters.drops.clone(),
+        flows: node.flows.counts(),
     }
 }
 
@@ -197,6 +198,7 @@ fn instance(node: &Node) -> InstanceView {
         flow_capacity: node.dataplane.capacity().flows,
         // Each connection has an entry for either direction.
         flows: node.dataplane.flow_entries().unwrap_or(0) / 2,
+        flow_entries_evicted: node.flows.counts().iter().map(|count| count.evicted).sum(),
     }
 }
 

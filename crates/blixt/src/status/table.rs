@@ -33,8 +33,12 @@ fn headline(view: &View) -> String {
     } else {
         "ready"
     };
+    let evicted = match instance.flow_entries_evicted {
+        0 => String::new(),
+        entries => format!(" ({entries} entries evicted)"),
+    };
     format!(
-        "blixt {}, {state}, config {}, pid {}, since {:.0}, about {} of {} flows, instance {}",
+        "blixt {}, {state}, config {}, pid {}, since {:.0}, about {} of {} flows{evicted}, instance {}",
         view.versions.blixt,
         instance.applied_generation,
         instance.pid,

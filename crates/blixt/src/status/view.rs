@@ -50,6 +50,9 @@ pub struct InstanceView {
     pub flow_capacity: u32,
     /// About how many are remembered now, of both families.
     pub flows: u64,
+    /// Entries, two for each connection, whose place the full tables gave to others.
+    #[serde(default)]
+    pub flow_entries_evicted: u64,
 }
 
 /// Versions of the parts.

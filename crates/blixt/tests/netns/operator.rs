@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::changes::assert_unharmed;
 use crate::manifests::{Listener, Manifests};
-use crate::world::{BLIXT, Hook, METRICS, PATIENCE, World, until, vip};
+use crate::world::{BLIXT, Hook, METRICS, PATIENCE, World, until, until_within, vip};
 
 #[test]
 fn metrics_health_and_readiness_are_served() {
@@ -45,6 +45,27 @@ fn metrics_health_and_readiness_are_served() {
     {
         assert!(body.lines().any(|line| line == expected), "no {expected:?} in:\n{body}");
     }
+}
+
+#[test]
+fn a_table_of_flows_that_is_full_is_seen_in_metrics_and_status() {
+    const ROOM: u64 = 2 * 1024;
+    const CONNECTIONS: u64 = 1500;
+    let mut world = World::idle(Hook::Tc, Manifests::usual());
+    world.launch(Command::new(BLIXT), &["--flows", "1024"]);
+    world.wait_until_ready();
+    assert_eq!(world.dial(Protocol::Tcp, Family::V4, CONNECTIONS as usize).answered(), CONNECTIONS);
+    let metric = |name: &str, family: &str| world.metric(name, &[family]);
+    let evicted = || metric("blixt_flow_entries_evicted_total", "ipv4");
+    // Counted every ten seconds, at a tick.
+    until_within(2 * PATIENCE, "what gave way is counted", || {
+        evicted() + metric("blixt_flow_entries{", "ipv4") >= 2 * CONNECTIONS
+    });
+    assert_eq!(metric("blixt_flow_entries_limit", "ipv4"), ROOM);
+    assert!((1..=ROOM).contains(&metric("blixt_flow_entries{", "ipv4")));
+    assert!(evicted() >= 2 * CONNECTIONS - ROOM, "{} evicted", evicted());
+    assert_eq!(metric("blixt_flow_entries_evicted_total", "ipv6"), 0);
+    assert_eq!(world.status()["instance"]["flowEntriesEvicted"], evicted());
 }
 
 #[test]

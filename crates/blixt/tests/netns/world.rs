@@ -90,7 +90,10 @@ impl World {
     /// Starts `blixt run` by a command that ends with `blixt`, and does not wait.
     pub fn launch(&mut self, mut blixt: Command, flags: &[&str]) {
         let log = File::options().create(true).append(true).open(self.log_path()).unwrap();
-        blixt.args(["run", "--flows", FLOWS]).args(flags).arg("-f").arg(self.directory());
+        blixt.arg("run").args(flags).arg("-f").arg(self.directory());
+        if !flags.contains(&"--flows") {
+            blixt.args(["--flows", FLOWS]);
+        }
         if !flags.contains(&"--listen") {
             blixt.args(["--listen", METRICS]);
         }

@@ -5,12 +5,12 @@ use std::thread;
 use std::time::Duration;
 
 use blixt_cases::network::{BACKEND_PORT, FRONTEND_PORT, nets, tables};
-use blixt_cases::packet::{ACK, IpPacket, SYN};
+use blixt_cases::packet::{ACK, FIN, IpPacket, SYN};
 use blixt_cases::{Given, Hook, backend_sends, client_sends};
 use blixt_core::config::Protocol;
 use blixt_core::tables::Way;
 
-use super::program::Programs;
+use super::program::{Programs, table};
 
 /// Connections that the table has room for.
 const ROOM: u32 = 4096;
@@ -53,6 +53,48 @@ fn connections_in_use_outlive_ten_tables_of_new_ones_each_of_which_is_served() {
     });
 }
 
+#[test]
+fn what_a_full_table_gave_up_is_counted_to_the_entry() {
+    const BEGUN: u32 = 3 * ROOM;
+    Programs::run_with_room(Hook::Tc, ROOM, |programs| {
+        programs.begin(&tables(Way::Transparent));
+        // Of these both halves are taken out by what the backend says at last.
+        for connection in 0..IN_USE {
+            let (client, close) = (in_use(connection), FIN | ACK);
+            let talk = [(SYN, SYN | ACK), (ACK, ACK), (close, close)];
+            for (asked, answered) in talk {
+                for given in [request_of(client, asked), backends(client, answered)] {
+                    assert!(programs.is_redirected(&given), "connection {connection} does not go on");
+                }
+            }
+            programs.pass_by(&backends(client, SYN));
+        }
+        let [v4, v6] = programs.count_flows();
+        assert_eq!(
+            (v4.added, v4.entries, v4.evicted),
+            (2 * u64::from(IN_USE), 0, 0),
+            "taken out by the program"
+        );
+
+        for number in 0..BEGUN {
+            assert!(programs.is_redirected(&spoofed(number)), "SYN {number} found no room");
+        }
+        // All are different: whatever is not there any more was thrown out.
+        let there = table::<16, 32>(programs.pins().join("FLOWS_V4")).keys().count() as u64;
+        let thrown_out = 2 * u64::from(BEGUN) - there;
+        assert!(
+            there <= 2 * u64::from(ROOM) && thrown_out >= 4 * u64::from(ROOM),
+            "{there} entries are there"
+        );
+        let [counted, other] = programs.count_flows();
+        assert_eq!((counted.entries, counted.evicted), (there, thrown_out));
+        assert_eq!(other, v6, "nothing came by IPv6");
+
+        programs.restart();
+        assert_eq!(programs.count_flows(), [counted, other], "the next process counts on");
+    });
+}
+
 /// Beside connections in use `begin` makes others, ten times as many as there is room for: whether one is served at once, where so
 /// many were not before it.
 fn check(begin: fn(&mut Programs, u32, u32) -> bool) {
@@ -78,6 +120,8 @@ fn check(begin: fn(&mut Programs, u32, u32) -> bool) {
                 );
             }
         }
+        let [v4, _] = programs.count_flows();
+        assert!(v4.entries + v4.evicted >= 2 * u64::from(OTHERS - late), "{v4:?}");
         println!("{late} of {OTHERS} connections had to ask twice");
         assert!(late <= OTHERS / 200, "{late} of {OTHERS} connections had to ask twice");
     });
@@ -103,8 +147,12 @@ fn request_of(client: (IpAddr, u16), flags: u8) -> Given {
 }
 
 fn reply_to(client: (IpAddr, u16)) -> Given {
+    backends(client, ACK)
+}
+
+fn backends(client: (IpAddr, u16), flags: u8) -> Given {
     let [net, _] = nets();
-    backend_sends(&IpPacket::new(Protocol::Tcp, (net.backend, BACKEND_PORT), client).flags(ACK).bytes())
+    backend_sends(&IpPacket::new(Protocol::Tcp, (net.backend, BACKEND_PORT), client).flags(flags).bytes())
 }
 
 fn in_use(connection: u32) -> (IpAddr, u16) {

@@ -15,7 +15,7 @@ use blixt_cases::network::{BACKEND_SIDE, CLIENT_SIDE, INNER_MAC, OUR_MAC, SETTIN
 use blixt_cases::{Given, Hook, Place};
 use blixt_core::diff::diff;
 use blixt_core::tables::{Op, Tables};
-use blixt_loader::{Capacity, Dataplane, Options};
+use blixt_loader::{Capacity, Dataplane, FlowCount, Options};
 use blixt_model::network::{WIRE, WIRE_MAC};
 use blixt_packet::abi::Settings;
 use blixt_packet::{DropReason, Verdict};
@@ -136,6 +136,11 @@ impl Programs {
     /// How many entries of flows come from another map layout.
     pub fn carry_flows(&mut self) -> usize {
         self.dataplane().carry_flows().unwrap()
+    }
+
+    /// What the flow tables of IPv4 and IPv6 hold and gave up.
+    pub fn count_flows(&mut self) -> [FlowCount; 2] {
+        self.dataplane().census().unwrap().take(Default::default()).unwrap()
     }
 
     /// User space writes.

@@ -74,6 +74,9 @@ fn check_layouts(hook: Hook) {
             }
             assert_eq!(programs.carry_flows(), 4, "two connections, two halves each");
             assert_eq!(programs.carry_flows(), 0, "what is there stays");
+            for count in programs.count_flows() {
+                assert_eq!((count.entries, count.evicted), (2, 0), "what was carried was put in, too");
+            }
             for ([_, answer, later], [_, seen, seen_later]) in talks.iter().zip(&before) {
                 assert_eq!(programs.show(later).frame, *seen_later, "the backend is another");
                 assert_eq!(programs.show(answer).frame, *seen, "the answer goes elsewhere");

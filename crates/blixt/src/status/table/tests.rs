@@ -17,6 +17,7 @@ fn view() -> View {
             applied_generation: 3,
             flow_capacity: 1024,
             flows: 7,
+            flow_entries_evicted: 0,
         },
         versions: Versions {
             blixt: "0.1.0".into(),
@@ -132,6 +133,14 @@ Hooks
   eth0     tc     no
 ";
     assert_eq!(render(&view(), false), expected);
+}
+
+#[test]
+fn a_full_table_says_how_many_entries_gave_way() {
+    let mut view = view();
+    view.instance.flow_entries_evicted = 12;
+    let text = render(&view, false);
+    assert!(text.contains("about 7 of 1024 flows (12 entries evicted), "), "{text}");
 }
 
 #[test]
