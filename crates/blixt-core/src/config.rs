@@ -129,6 +129,12 @@ impl Pool {
     pub fn backends(&self) -> impl Iterator<Item = &Backend> {
         self.shares.iter().flat_map(|share| &share.backends).chain(&self.draining)
     }
+
+    /// How many of a hundred new connections shares of this weight get, taken together.
+    pub fn percent(&self, weight: u64) -> f64 {
+        let total: u64 = self.shares.iter().map(|share| u64::from(share.weight)).sum();
+        if total == 0 { 0.0 } else { 100.0 * weight as f64 / total as f64 }
+    }
 }
 
 impl Protocol {

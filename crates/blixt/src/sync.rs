@@ -10,6 +10,8 @@
 pub mod certificate;
 pub mod client;
 pub mod config_parts;
+#[cfg(test)]
+mod hostile;
 pub mod report;
 pub mod server;
 #[cfg(test)]

@@ -11,7 +11,10 @@ use super::{Change, Compilation, Last, Problem, compile, recompile, with_slots};
 use crate::config::{Backend, Config, Endpoint, Forwarding, Frontend, Pool, Protocol, RouteName, Share};
 use crate::diff::diff;
 use crate::host::{Device, Host, Mac, Path};
-use crate::tables::{BackendSlot, BackendState, Family, HopEntry, Limits, RouteEntry, Tables, Way};
+use crate::tables::{
+    BackendEntry, BackendSlot, BackendState, Family, FrontendEntry, HopEntry, Limits, Ring, RouteEntry,
+    Tables, Way,
+};
 
 #[test]
 fn a_frontend_gets_its_route_ring_backends_and_hop() {
@@ -399,6 +402,85 @@ proptest! {
             last = Some((config, host, whole));
         }
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn whatever_maps_held_they_become_what_they_should_be(step in any_step(), found in any_found()) {
+        let limits = Limits { frontends: 8, backends: FOUND, rings: FOUND, routes: FOUND, hops: FOUND, addresses: 8 };
+        let mut written = found;
+        // What has no room gets it once somebody is gone.
+        for pass in 0.. {
+            let tables = compile(&step.config, &step.host, &written, &limits).tables;
+            let ops = diff(&written, &tables);
+            for op in &ops {
+                written.apply(op);
+            }
+            prop_assert_eq!(&written.frontends, &tables.frontends);
+            prop_assert_eq!(&written.addresses, &tables.addresses);
+            for endpoint in step.config.frontends.keys() {
+                check_frontend(&written, &tables, endpoint)?;
+            }
+            if ops.is_empty() {
+                break;
+            }
+            prop_assert!(pass < 4, "it comes to no end: {:?}", ops);
+        }
+    }
+}
+
+/// Slots and ids that were found go up to this one.
+const FOUND: u32 = 40;
+
+/// What may be read back from maps that somebody else wrote: ids lead anywhere.
+fn any_found() -> impl Strategy<Value = Tables> {
+    let id = || prop_oneof![0..FOUND, Just(u32::MAX - 1), Just(u32::MAX)];
+    let place = 0..=FOUND;
+    let endpoint = (1_u8..10, 80_u16..84).prop_map(|(number, port)| {
+        let address = if number < 7 { backend(number).address } else { address("10.99.0.1") };
+        Endpoint { address, port: if number < 7 { 8080 } else { port }, protocol: Protocol::Tcp }
+    });
+    let state =
+        prop_oneof![Just(BackendState::Gone), Just(BackendState::Serving), Just(BackendState::Draining)];
+    let way = prop_oneof![Just(Way::Nat), Just(Way::Transparent), Just(Way::Local)];
+    let entry = (endpoint.clone(), any::<u8>(), state, way, id(), id()).prop_map(
+        |(endpoint, incarnation, state, way, hop, route)| BackendEntry {
+            endpoint,
+            incarnation,
+            state,
+            way,
+            source: address("192.0.2.254"),
+            hop,
+            route,
+        },
+    );
+    let family = prop_oneof![Just(Family::V4), Just(Family::V6)];
+    let slot = (family, place.clone()).prop_map(|(family, slot)| BackendSlot { family, slot });
+    let backends = proptest::collection::btree_map(slot, entry, 0..20);
+    let ring = (any::<u64>(), id()).prop_map(|(hash, len)| Ring { hash, len, slots: None });
+    let rings = proptest::collection::btree_map(place.clone(), ring, 0..10);
+    let hop = (id(), proptest::option::of(0_u8..3)).prop_map(|(device, mac)| HopEntry {
+        next_hop: None,
+        device,
+        mtu: 1500,
+        source: Mac([2; 6]),
+        destination: mac.map(|mac| Mac([2, 0, 0, 0, 0, mac])),
+    });
+    let hops = proptest::collection::btree_map(place.clone(), hop, 0..10);
+    let route = prop_oneof![any::<u64>(), Just(1)].prop_map(|hash| RouteEntry { hash, name: None });
+    let routes = proptest::collection::btree_map(place, route, 0..10);
+    let frontend = (id(), id(), id()).prop_map(|(ring, slots, route)| FrontendEntry { ring, slots, route });
+    let frontends = proptest::collection::btree_map(endpoint, frontend, 0..8);
+    (backends, rings, hops, routes, frontends).prop_map(|(backends, rings, hops, routes, frontends)| Tables {
+        backends,
+        rings,
+        hops,
+        routes,
+        frontends,
+        ..Tables::default()
+    })
 }
 
 fn any_limits() -> impl Strategy<Value = Limits> {

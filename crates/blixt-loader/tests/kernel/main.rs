@@ -8,6 +8,7 @@ mod attach;
 mod cases;
 mod cleanup;
 mod death;
+mod foreign;
 mod groups;
 mod known;
 mod open;

@@ -243,9 +243,9 @@ fn frontend_view(
 ) -> FrontendView {
     let tables = &node.tables;
     let report = node.report.as_ref().and_then(|report| report.frontends.get(endpoint));
-    let total: u32 = frontend.pool.shares.iter().map(|share| share.weight).sum();
-    let refused: u32 =
-        frontend.pool.shares.iter().filter(|share| share.backends.is_empty()).map(|share| share.weight).sum();
+    let Frontend { pool, .. } = frontend;
+    let empty = pool.shares.iter().filter(|share| share.backends.is_empty());
+    let refused: u64 = empty.map(|share| u64::from(share.weight)).sum();
     let route_id = route_id(tables, endpoint);
     let backends = backends_of(frontend).into_iter().map(|(backend, share)| {
         let backend = endpoint_of(backend, endpoint);
@@ -263,7 +263,7 @@ fn frontend_view(
             device: found.and_then(|(_, entry)| device(node, entry)),
             nat_from: found.map(|(_, entry)| nat_from(node, entry)).unwrap_or_default(),
             weight,
-            percent: percent(weight, total) / members.max(1) as f64,
+            percent: pool.percent(weight.into()) / members.max(1) as f64,
             connections: found.and_then(|(slot, _)| counters.backends.get(slot).copied()).unwrap_or(0),
         }
     });
@@ -273,7 +273,7 @@ fn frontend_view(
         route: frontend.route.as_ref().map(ToString::to_string),
         forwarding: format!("{:?}", frontend.forwarding),
         ring_slots: tables.frontends.get(endpoint).map_or(0, |entry| entry.slots),
-        refused_percent: if total == 0 { 100.0 } else { percent(refused, total) },
+        refused_percent: if pool.shares.is_empty() { 100.0 } else { pool.percent(refused) },
         backends: backends.collect(),
         error: report.and_then(|report| report.error.clone()),
         warnings: report.map(|report| report.warnings.clone()).unwrap_or_default(),
@@ -294,10 +294,6 @@ fn endpoint_of(backend: &Backend, frontend: &Endpoint) -> Endpoint {
 
 fn route_id(tables: &Tables, endpoint: &Endpoint) -> u32 {
     tables.frontends.get(endpoint).map_or(0, |entry| entry.route)
-}
-
-fn percent(part: u32, total: u32) -> f64 {
-    if total == 0 { 0.0 } else { 100.0 * f64::from(part) / f64::from(total) }
 }
 
 fn way(way: Way) -> &'static str {
