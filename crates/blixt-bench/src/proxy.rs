@@ -104,6 +104,7 @@ listen bench
 "
             ),
             Self::Nginx => {
+                // One process: a worker would outlive its master, which is killed.
                 let module = match fs::exists(STREAM) {
                     Ok(true) => format!("load_module {STREAM};\n"),
                     _ => String::new(),
@@ -111,7 +112,7 @@ listen bench
                 format!(
                     "\
 {module}daemon off;
-worker_processes 1;
+master_process off;
 pid {directory}/pid;
 events {{ worker_connections 4000; }}
 stream {{
