@@ -70,6 +70,55 @@ pub fn write(stage: &Stage, routes: u32) -> Result<()> {
     Ok(())
 }
 
+/// What a client dials for the route of UDP that [`write_udp`] writes.
+pub fn udp_frontend() -> SocketAddr {
+    SocketAddr::new(Ipv4Addr::new(10, 99, 255, 1).into(), TARGET)
+}
+
+/// Writes the manifests of one route of UDP, and of its backends.
+pub fn write_udp(stage: &Stage, backends: &[SocketAddr]) -> Result<()> {
+    let frontend = udp_frontend().ip();
+    let endpoints: Vec<String> =
+        backends.iter().map(|backend| format!("{{addresses: [{}]}}", backend.ip())).collect();
+    let endpoints = endpoints.join(", ");
+    let text = format!(
+        "\
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {{name: udp}}
+spec:
+  gatewayClassName: blixt
+  addresses: [{{value: {frontend}}}]
+  listeners: [{{name: udp, protocol: UDP, port: {TARGET}}}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: UDPRoute
+metadata: {{name: udp}}
+spec:
+  parentRefs: [{{name: udp}}]
+  rules: [{{backendRefs: [{{name: udp, port: {TARGET}}}]}}]
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: udp}}
+spec:
+  ports: [{{protocol: UDP, port: {TARGET}}}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata:
+  name: udp
+  labels: {{kubernetes.io/service-name: udp}}
+addressType: IPv4
+ports: [{{protocol: UDP, port: {TARGET}}}]
+endpoints: [{endpoints}]
+---
+"
+    );
+    stage.write("udp.yaml", &text)?;
+    Ok(())
+}
+
 /// The backends of a route.
 pub fn backends(route: u32) -> Vec<SocketAddr> {
     (1..=NODES).map(|node| backend(node, route)).collect()

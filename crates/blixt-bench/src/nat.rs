@@ -1,4 +1,4 @@
-//! What Blixt is compared with: nftables, DNAT and masquerade, on the same machine.
+//! What Blixt is compared with: nftables, DNAT with and without masquerade, on the same machine.
 
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -10,6 +10,15 @@ use blixt_lab::Machine;
 /// The address that nftables translates.
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 1);
 
+/// Whom a backend sees.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// The client: DNAT alone.
+    Client,
+    /// The machine: masquerade as well.
+    Machine,
+}
+
 /// The rules, in force on a machine as long as this lives.
 #[derive(Debug)]
 pub struct Nat {
@@ -17,8 +26,12 @@ pub struct Nat {
 }
 
 impl Nat {
-    /// Sends the connections to a port of [`Nat::frontend`] to a backend, from the machine's own address.
-    pub fn start(machine: &Machine, backend: SocketAddr) -> Result<Self> {
+    /// Sends TCP and UDP to a port of [`Nat::frontend`] to a backend.
+    pub fn start(machine: &Machine, backend: SocketAddr, source: Source) -> Result<Self> {
+        let masquerade = match source {
+            Source::Client => "",
+            Source::Machine => "ct status dnat masquerade",
+        };
         let mut file = tempfile::NamedTempFile::new()?;
         write!(
             file,
@@ -26,11 +39,11 @@ impl Nat {
 table ip bench {{
   chain destination {{
     type nat hook prerouting priority dstnat;
-    ip daddr {ADDRESS} tcp dport {} dnat to {backend}
+    ip daddr {ADDRESS} meta l4proto {{ tcp, udp }} th dport {} dnat to {backend}
   }}
   chain source {{
     type nat hook postrouting priority srcnat;
-    ct status dnat masquerade
+    {masquerade}
   }}
 }}
 ",

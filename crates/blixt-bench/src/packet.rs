@@ -3,8 +3,8 @@
 //! `BPF_PROG_TEST_RUN` does not restore a packet between its repeats. So a driver runs, which makes the packet that of
 //! another flow and tail-calls the program under test; the driver with a program that does nothing is subtracted.
 
-mod frame;
-mod run;
+pub mod frame;
+pub mod run;
 pub mod size;
 mod world;
 

@@ -70,12 +70,18 @@ const METHOD: &str = "\
 - **Sizes.** Instructions are those that the verifier says it looked at. The time to load runs from nothing to all three programs in the kernel. A connection's memory is what the kernel charges for the flow table
   (`memlock`): by how much a table for 1 048 576 connections exceeds one for 262 144, for each connection between.
 - **A ring** is filled for 1 000 backends of equal weight; processor time of the thread, the least of 20 in a round.
-- **Bulk TCP.** iperf3, one stream, client and backend in network namespaces with the balancer's between them; Blixt, plain routing,
-  nftables, HAProxy and nginx (one thread each) take turns in the same namespace and are not there while another is measured. Everything on one processor:
-  throughput is the inverse of what the transfer costs. Frames carry offloads as they do between virtual machines on a host.
-- **New connections.** Connect, a request and a response of 64 bytes, close; one after the other, all on one processor. nftables is one
-  rule of DNAT to one backend, with masquerade; HAProxy and nginx forward TCP to one backend. With 10 000 listeners each connection goes to another one, with three
-  backends of its own.
+- **Generator.** `BPF_PROG_TEST_RUN` with live frames: the driver above writes UDP of one flow after another, in frames of 80 bytes, and the frames leave the client's veth device; behind the
+  balancer the raw table of nftables on the backend counts and drops them, and what it counted is the figure. No socket is involved, and all of it happens on one processor. Processor time of a packet is that of the
+  generator, both wires and the drop included. nftables does DNAT alone; Blixt does full NAT, to four backends behind one device, since more flows have one of them than an address has ports. XDP is measured between devices
+  that have XDP programs at their other ends, which it needs and which would cost the others something.
+- **Bulk TCP.** iperf3 with one stream or four, client and backend in network namespaces with the balancer's between them; Blixt, plain routing,
+  nftables (DNAT, with and without masquerade), HAProxy and nginx (one thread each) take turns in the same namespace and are not there while another is measured. Everything on one processor:
+  throughput is the inverse of what the transfer costs. Frames carry offloads as they do between virtual machines on a host. As on a wire: no device cuts segments or finishes checksums for its sender; Blixt is the faster of
+  its hooks then.
+- **Connections.** Connect, a request and a response of 64 bytes, close; one after the other, all on one processor. nftables is one
+  rule of DNAT to one backend, with and without masquerade; HAProxy and nginx forward TCP to one backend. With 10 000 listeners each connection goes to another one, with three
+  backends of its own. What a connection adds is its processor time, of client, server and kernel, less that by plain routing. Requests and responses of 64 bytes follow each other in one connection.
+- **Small datagrams.** Bursts of 64 in one flow, taken from the other end before the next burst is sent, all on one processor; those count that arrived.
 - **Changes and cold start.** 10 000 TCPRoutes with a listener, a Service and three backends each (30 000 addresses, behind three nodes).
   A change replaces one backend in the file of one EndpointSlice; the time runs from the rename of the file until the pinned maps, looked at
   from outside, hold the new backend and a new ring and not the old backend. A cold start has no pins; the time runs from the start of

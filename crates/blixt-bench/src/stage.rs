@@ -14,6 +14,8 @@ use blixt_loader::Instance;
 use blixt_packet::abi::ABI_VERSION;
 use tempfile::TempDir;
 
+use crate::packet::run::Hook;
+
 /// Longest wait for anything that normally takes seconds.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Where `blixt run` says that it is ready; each lab has a loopback of its own.
@@ -28,6 +30,7 @@ const HANGUP: i32 = 1;
 pub struct Stage {
     /// The machines.
     pub lab: Lab,
+    hook: Hook,
     blixt: PathBuf,
     directory: TempDir,
     process: Option<Process>,
@@ -36,10 +39,24 @@ pub struct Stage {
 impl Stage {
     /// The machines, and no manifests yet.
     pub fn new(blixt: &Path, backends: u8) -> Result<Self> {
-        let lab = Lab::new(Layout { backends, ..Layout::default() })?;
+        Self::with(blixt, Layout { backends, ..Layout::default() }, Hook::Tc)
+    }
+
+    /// The same with frames as on a wire, which XDP needs. Other hooks do without the XDP programs at the other ends, which
+    /// would cost each packet something.
+    pub fn on_wire(blixt: &Path, backends: u8, hook: Hook) -> Result<Self> {
+        let mut stage = Self::with(blixt, Layout { backends, wire_like: true, ..Layout::default() }, hook)?;
+        if hook != Hook::Xdp {
+            stage.lab.take_xdp_off();
+        }
+        Ok(stage)
+    }
+
+    fn with(blixt: &Path, layout: Layout, hook: Hook) -> Result<Self> {
+        let lab = Lab::new(layout)?;
         let directory = TempDir::new().context("cannot make a directory for manifests")?;
         fs::create_dir(directory.path().join("manifests"))?;
-        Ok(Self { lab, blixt: blixt.to_owned(), directory, process: None })
+        Ok(Self { lab, hook, blixt: blixt.to_owned(), directory, process: None })
     }
 
     /// Writes a file of manifests whole, and moves it into place; answers when it began to move.
@@ -55,7 +72,8 @@ impl Stage {
     pub fn start(&mut self) -> Result<Instant> {
         let log = fs::File::create(self.log_path())?;
         let mut command = Command::new(&self.blixt);
-        command.args(["run", "--hook", "tc", "--listen", METRICS, "-f"]).arg(self.manifests());
+        let hook = self.hook.suffix();
+        command.args(["run", "--hook", hook, "--listen", METRICS, "-f"]).arg(self.manifests());
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let at = Instant::now();
         self.process = Some(Process::start(&self.lab.balancer, &mut command)?);

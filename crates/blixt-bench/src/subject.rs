@@ -3,7 +3,7 @@
 use anyhow::Result;
 use blixt_bars::Line;
 
-use crate::{Args, bulk, change, connections, packet, ring, start};
+use crate::{Args, bulk, change, connections, generator, packet, ring, start};
 
 /// A subject.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, clap::ValueEnum)]
@@ -17,9 +17,12 @@ pub enum Subject {
     Size,
     /// Milliseconds to fill the largest ring (P20): no ratio.
     Ring,
-    /// Gbit/s of bulk TCP through Blixt, in those of plain routing, nftables and proxies (P13, P15): 1 is as fast, 2 twice as fast.
+    /// Packets a second without sockets through Blixt at either hook, in those through nftables and plain routing (P11, P12): 2 is twice as many.
+    Generator,
+    /// Gbit/s of bulk TCP at one stream and at four, in those of plain routing, nftables and proxies, with offloads (P13, P15) and as on a wire (P14): 1 is as fast, 2 twice as fast.
     Bulk,
-    /// Connections a second through Blixt, in those through nftables and proxies (P16): 1 is as many. And those to 10 000 listeners in those to one.
+    /// Connections a second in those by plain routing, nftables and proxies (P16): 1 is as many. Processor time that one adds to plain routing, in what nftables adds (P17), and the time of a request and its
+    /// response in theirs (P18): less is better. Small datagrams in those through nftables, and connections to 10 000 listeners in those to one: 1 is as many.
     Connections,
     /// Milliseconds until a changed EndpointSlice among 10 000 routes is in the maps (P21): no ratio.
     Change,
@@ -37,6 +40,7 @@ impl Subject {
             Self::Path => packet::measure_all(floor, rounds),
             Self::Size => packet::size::measure(rounds),
             Self::Ring => Ok(vec![ring::measure(rounds)?]),
+            Self::Generator => generator::measure(blixt, floor, rounds),
             Self::Bulk => bulk::measure(blixt, rounds),
             Self::Connections => connections::measure(blixt, rounds),
             Self::Change => Ok(vec![change::measure(blixt, rounds)?]),

@@ -43,6 +43,12 @@ pub fn floor_nothing_xdp(_ctx: XdpContext) -> u32 {
     xdp_action::XDP_DROP
 }
 
+/// Sends what the driver made, by the device that it is said to have come by.
+#[xdp]
+pub fn floor_send_xdp(_ctx: XdpContext) -> u32 {
+    xdp_action::XDP_TX
+}
+
 /// A frontend is looked up, in vain.
 #[classifier]
 pub fn floor_look_tc(ctx: TcContext) -> i32 {

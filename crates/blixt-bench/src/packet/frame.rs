@@ -100,7 +100,7 @@ impl Shape {
     }
 
     /// Ethernet, IP, transport and a few bytes; the transport's checksum is no sum, and nobody looks at it.
-    fn build(self, from: Vec<u8>, to: Vec<u8>, ports: [u16; 2], flags: u8) -> [u8; FRAME] {
+    pub fn build(self, from: Vec<u8>, to: Vec<u8>, ports: [u16; 2], flags: u8) -> [u8; FRAME] {
         let mut frame = [0; FRAME];
         // Loopback's MAC address is all zero: such a frame is for this machine.
         frame[..12].copy_from_slice(&[0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 9]);

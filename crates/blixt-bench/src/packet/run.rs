@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use aya::maps::{Array, HashMap, Map, MapData, ProgramArray};
-use aya::programs::{ProgramFd, SchedClassifier, TestRun, TestRunOptions, Xdp};
+use aya::programs::{ProgramFd, SchedClassifier, TestRun, TestRunAttrs, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use blixt_packet::abi::{Flow, FlowKey, V4};
 
@@ -21,6 +21,8 @@ const TX: u32 = 3;
 const PASS: u32 = 2;
 /// Runs of one measurement, a little over a tenth of a second.
 const RUNS: u32 = 1 << 19;
+/// Packets that are sent at once.
+const BATCH: u32 = 64;
 /// Packets that are looked at before anything is measured.
 const CHECKED: u32 = 4096;
 /// The driver's flags: of IPv6, and of flows to many listeners.
@@ -57,7 +59,7 @@ pub struct Walk {
 }
 
 impl Hook {
-    /// How it ends a program's name.
+    /// Its name, and how it ends a program's name.
     pub const fn suffix(self) -> &'static str {
         match self {
             Self::Tc => "tc",
@@ -182,6 +184,24 @@ impl Floor {
         test_run(&mut self.ebpf, driver(hook), hook, options)?;
         let took = thread_time()? - before;
         Ok(took.as_secs_f64() * 1e9 / f64::from(RUNS))
+    }
+
+    /// Sends packets of a walk by a device of this namespace.
+    pub fn send(&mut self, device: u32, walk: &Walk, packets: u32) -> Result<()> {
+        let program = self.program("send", Hook::Xdp)?;
+        self.point(&program, Hook::Xdp, walk)?;
+        // `struct xdp_md`: where the packet ends, and the device that it came by.
+        let context = [0, FRAME as u32, 0, device, 0, 0].map(u32::to_ne_bytes).concat();
+        let attrs = TestRunAttrs::new().xdp_live_frames(BATCH);
+        let options = TestRunOptions {
+            data_in: Some(&walk.frame),
+            ctx_in: Some(&context),
+            repeat: packets,
+            attrs,
+            ..TestRunOptions::new()
+        };
+        test_run(&mut self.ebpf, driver(Hook::Xdp), Hook::Xdp, options)?;
+        Ok(())
     }
 
     fn point(&mut self, program: &ProgramFd, hook: Hook, walk: &Walk) -> Result<()> {
