@@ -82,6 +82,10 @@ pub static ANSWERS: PerCpuArray<AnswerBudget, 1> = PerCpuArray::new();
 #[btf_map]
 pub static SCRATCH: PerCpuArray<[u8; MAX_SUM], 1> = PerCpuArray::new();
 
+/// The tick of the kernel's clock in which the second was looked up last, and that second. Nobody but the program sees it.
+#[btf_map]
+pub static CLOCK: PerCpuArray<[u64; 2], 1> = PerCpuArray::new();
+
 /// What is known of the packet at hand. Nobody but the program sees it.
 #[btf_map]
 pub static ROOMS: PerCpuArray<Rooms, 1> = PerCpuArray::new();

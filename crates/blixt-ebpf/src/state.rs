@@ -6,7 +6,7 @@ mod kernel;
 
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use aya_ebpf::btf_maps::PerCpuArray;
-use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
+use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns};
 use blixt_packet::DropReason;
 use blixt_packet::abi::{
     AnswerBudget, Backend, BackendId, DEVICE_SLOTS, Device, EndpointKey, FLOWS_OF_PACKETS, Flow,
@@ -21,9 +21,9 @@ use core::mem::{MaybeUninit, size_of};
 
 use crate::maps::{
     ADDRESSES_V4, ADDRESSES_V6, ANSWERS, BACKEND_COUNTERS_V4, BACKEND_COUNTERS_V6, BACKENDS_V4, BACKENDS_V6,
-    DEVICES, DROPS, ENDPOINTS_V4, ENDPOINTS_V6, FLOW_COUNTERS_V4, FLOW_COUNTERS_V6, FLOWS_V4, FLOWS_V6,
-    FRAGMENTS_V4, FRAGMENTS_V6, FRONTENDS_V4, FRONTENDS_V6, HOPS, KNOWN_V4, KNOWN_V6, RINGS, ROUTE_COUNTERS,
-    SETTINGS,
+    CLOCK, DEVICES, DROPS, ENDPOINTS_V4, ENDPOINTS_V6, FLOW_COUNTERS_V4, FLOW_COUNTERS_V6, FLOWS_V4,
+    FLOWS_V6, FRAGMENTS_V4, FRAGMENTS_V6, FRONTENDS_V4, FRONTENDS_V6, HOPS, KNOWN_V4, KNOWN_V6, RINGS,
+    ROUTE_COUNTERS, SETTINGS,
 };
 
 const NANOSECONDS: u64 = 1_000_000_000;
@@ -51,6 +51,28 @@ pub fn count_drop(reason: DropReason) {
         // SAFETY: the element is this CPU's own, and outlives the program.
         unsafe { *counter += 1 };
     }
+}
+
+/// Seconds since the machine was started. The clock moves once a tick, which the verifier makes a read of one word of: only the first
+/// packet of a tick pays for a call of the kernel.
+#[inline(always)]
+fn now() -> u32 {
+    // SAFETY: the helpers take nothing; the element is this CPU's own, and outlives the program.
+    unsafe {
+        let Some(clock) = CLOCK.get_ptr_mut(0) else { return seconds() };
+        let tick = bpf_jiffies64();
+        if (*clock)[0] != tick {
+            (&raw mut (*clock)[1]).write_volatile(seconds() as u64);
+            (&raw mut (*clock)[0]).write_volatile(tick);
+        }
+        (*clock)[1] as u32
+    }
+}
+
+#[inline(always)]
+fn seconds() -> u32 {
+    // SAFETY: the helper takes nothing.
+    (unsafe { bpf_ktime_get_coarse_ns() } / NANOSECONDS) as u32
 }
 
 /// One of the settings. The read is volatile, since the value in the object is not the one that is loaded.
@@ -107,8 +129,7 @@ macro_rules! family {
 
             #[inline(always)]
             fn now(&self) -> u32 {
-                // SAFETY: the helper takes nothing.
-                (unsafe { bpf_ktime_get_coarse_ns() } / NANOSECONDS) as u32
+                now()
             }
 
             #[inline(always)]
