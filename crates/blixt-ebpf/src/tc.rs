@@ -1,18 +1,17 @@
 //! A packet as TC has it: an skb, whose checksum and VLAN tag the kernel keeps track of.
 
-use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
+use aya_ebpf::bindings::{__sk_buff, BPF_CSUM_LEVEL_DEC, BPF_CSUM_LEVEL_INC, BPF_CSUM_LEVEL_QUERY};
 use aya_ebpf::helpers::generated::{
-    bpf_csum_update, bpf_l4_csum_replace, bpf_probe_read_kernel, bpf_skb_adjust_room, bpf_skb_change_tail,
-    bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_vlan_pop, bpf_skb_vlan_push,
+    bpf_csum_level, bpf_csum_update, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_load_bytes,
+    bpf_skb_pull_data, bpf_skb_vlan_pop, bpf_skb_vlan_push,
 };
 use blixt_packet::DropReason;
 use blixt_packet::abi::Link;
-use blixt_packet::checksum::Delta;
+use blixt_packet::checksum::{Delta, patched};
 use blixt_packet::frame::Addressee;
 use blixt_packet::packet::Packet;
 
 use crate::piece::{Piece, forget, sum};
-use crate::state::setting;
 
 /// Bytes that are pulled together where a packet's headers lie in pages of their own.
 const PULLED: u32 = 256;
@@ -22,8 +21,6 @@ const HEADERS_V4: u32 = 14 + 20 + 20;
 const HEADERS_V6: u32 = 14 + 40 + 20;
 /// `BPF_ADJ_ROOM_MAC`: room is made behind the MAC header.
 const ROOM_BEHIND_MAC: u32 = 1;
-/// `CHECKSUM_PARTIAL`, in the two bits of `ip_summed`.
-const PARTIAL: u8 = 3;
 /// `PACKET_HOST`.
 const HOST: u32 = 0;
 /// `PACKET_OTHERHOST`.
@@ -91,6 +88,54 @@ impl Skb {
         Ok(())
     }
 
+    /// The kernel holds the transport checksum for right, or has not looked at it yet (`CHECKSUM_UNNECESSARY`, `CHECKSUM_NONE`): it is
+    /// the field in the packet, and nothing else.
+    #[inline(always)]
+    fn is_sum_whole(&self) -> bool {
+        // SAFETY: the context is the program's own.
+        let level = |what: u32| unsafe { bpf_csum_level(self.skb, what as u64) };
+        if level(BPF_CSUM_LEVEL_QUERY) >= 0 {
+            return true;
+        }
+        // Nobody tells it of a packet that was not looked at. But that, and no other, a level makes one that is right; without it, it
+        // is what it was.
+        level(BPF_CSUM_LEVEL_INC);
+        if level(BPF_CSUM_LEVEL_QUERY) < 0 {
+            return false;
+        }
+        level(BPF_CSUM_LEVEL_DEC);
+        true
+    }
+
+    /// The kernel has the sum of the whole packet (`CHECKSUM_COMPLETE`), which must follow.
+    #[inline(always)]
+    fn is_summed_up(&self) -> bool {
+        // SAFETY: the context is the program's own; nothing is added.
+        unsafe { bpf_csum_update(self.skb, 0) >= 0 }
+    }
+
+    /// See [`Packet::patch_sum`].
+    #[inline(always)]
+    fn patch(
+        &mut self,
+        at: usize,
+        pseudo: Delta,
+        header: Delta,
+        zero_is_none: bool,
+    ) -> Result<(), DropReason> {
+        let field = u16::from_ne_bytes(self.read(at)?);
+        let has_none = zero_is_none && field == 0;
+        let is_whole = self.is_sum_whole();
+        let is_partial = !is_whole && !self.is_summed_up();
+        let sum = patched(field, is_partial, pseudo, header, zero_is_none);
+        self.write(at, sum.to_ne_bytes())?;
+        if !is_whole && !is_partial {
+            // Field and ports together make up for the pseudo header, which is not in the packet.
+            self.shift_sum(if has_none { header } else { pseudo.reversed() });
+        }
+        Ok(())
+    }
+
     /// Helpers may have moved the packet: where it is now.
     #[inline(always)]
     fn find(&mut self) {
@@ -151,20 +196,7 @@ impl Packet for Skb {
 
     #[inline(always)]
     fn is_partial(&self) -> bool {
-        let offset = setting(|settings| &settings.summed_offset);
-        if offset == 0 {
-            return false;
-        }
-        let mut summed = 0_u8;
-        // SAFETY: the helper checks the address that it reads, and writes one byte.
-        let failed = unsafe {
-            bpf_probe_read_kernel(
-                (&raw mut summed).cast(),
-                1,
-                self.skb.byte_add(offset as usize).cast_const().cast(),
-            )
-        };
-        failed == 0 && (summed >> (setting(|settings| &settings.summed_shift) & 7)) & PARTIAL == PARTIAL
+        !self.is_sum_whole() && !self.is_summed_up()
     }
 
     #[inline(always)]
@@ -183,18 +215,7 @@ impl Packet for Skb {
         header: Delta,
         zero_is_none: bool,
     ) -> Result<(), DropReason> {
-        if zero_is_none && self.read(at)? == [0; 2] {
-            self.shift_sum(header);
-            return Ok(());
-        }
-        // In a packet that is summed up the first call takes what the addresses change off the sum, although the sum of IPv6's header
-        // changes by as much: `shift_sum` has added that. (The flag `BPF_F_IPV6` says so too, but not to Linux before 6.16.)
-        let none = if zero_is_none { BPF_F_MARK_MANGLED_0 as u64 } else { 0 };
-        // SAFETY: the context is the program's own; with size 0 and nothing old the new value is a difference.
-        let failed = unsafe {
-            bpf_l4_csum_replace(self.skb, at as u32, 0, pseudo.wide() as u64, none | BPF_F_PSEUDO_HDR as u64)
-                | bpf_l4_csum_replace(self.skb, at as u32, 0, header.wide() as u64, none)
-        };
+        let failed = tc_patch_sum(self.skb, at as u32, pseudo.wide(), header.wide(), zero_is_none as u32);
         self.find();
         if failed != 0 {
             return Err(DropReason::Internal);
@@ -247,4 +268,20 @@ impl Packet for Skb {
         }
         Ok(())
     }
+}
+
+/// [`Skb::patch`] as a global function, like those of `parts`: the verifier looks at it once, and not on every way to a packet
+/// that changes. Other than 0: it failed.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn tc_patch_sum(
+    context: *mut __sk_buff,
+    at: u32,
+    pseudo: u32,
+    header: u32,
+    zero_is_none: u32,
+) -> u64 {
+    let patched =
+        Skb::new(context).patch(at as usize, Delta::new(pseudo), Delta::new(header), zero_is_none != 0);
+    patched.is_err() as u64
 }

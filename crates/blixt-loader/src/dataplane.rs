@@ -22,7 +22,6 @@ use crate::family::MapAddress;
 use crate::flows::{self, FlowEntries};
 use crate::hook::Hook;
 use crate::instance::{self, Instance, Lock};
-use crate::kernel_types;
 use crate::machine;
 use crate::maps::Maps;
 use crate::multicast::{self, Groups};
@@ -35,7 +34,7 @@ use crate::read_back;
 pub struct Options {
     /// Sizes of maps that do not exist yet.
     pub capacity: Capacity,
-    /// Constants of the program. Where `ip_summed` lies is found here.
+    /// Constants of the program.
     pub settings: Settings,
     /// How long a next hop is believed after [`Dataplane::renew_hops`]; longer than the pauses between its calls.
     pub hop_life: Duration,
@@ -279,11 +278,7 @@ impl Dataplane {
         instance: Instance,
         lock: Lock,
     ) -> Result<Self, Error> {
-        let mut settings = options.settings;
-        if let Some(place) = kernel_types::ip_summed() {
-            settings.summed_offset = place.byte;
-            settings.summed_shift = place.bit;
-        }
+        let settings = options.settings;
         let is_taken_over = !pins::list(&own)?.is_empty();
         let other_layouts: Vec<PathBuf> =
             pins::list(&directory)?.into_iter().filter(|path| *path != own && path.is_dir()).collect();

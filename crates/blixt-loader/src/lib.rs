@@ -29,7 +29,6 @@ mod hook;
 pub mod host;
 mod instance;
 mod ioctl;
-mod kernel_types;
 mod machine;
 mod maps;
 mod multicast;

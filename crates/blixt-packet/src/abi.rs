@@ -383,10 +383,6 @@ pub struct Settings {
     pub closed_idle: u32,
     /// Answers (RST, ICMP) that one CPU may make in a second.
     pub answers: u32,
-    /// Where `ip_summed` lies in the kernel's `sk_buff`: byte offset; 0: unknown.
-    pub summed_offset: u32,
-    /// Bit of `ip_summed`'s lowest bit in that byte.
-    pub summed_shift: u32,
     /// Not 0: what a backend sends to this machine without a flow goes to the stack even if no socket is bound to it, since
     /// connection tracking may translate it for somebody else, as it does for kube-proxy.
     pub passes_strays: u32,
@@ -402,8 +398,6 @@ impl Settings {
         syn_idle: 60,
         closed_idle: 30,
         answers: 10_000,
-        summed_offset: 0,
-        summed_shift: 0,
         passes_strays: 0,
     };
 }
@@ -430,5 +424,5 @@ const _: () = {
     assert!(size_of::<RouteCounters>() == 48);
     assert!(size_of::<FlowCounters>() == 16);
     assert!(size_of::<AnswerBudget>() == 8);
-    assert!(size_of::<Settings>() == 32);
+    assert!(size_of::<Settings>() == 24);
 };

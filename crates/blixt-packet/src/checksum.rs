@@ -48,6 +48,13 @@ impl Delta {
         Self(self.0 + other.0)
     }
 
+    /// The change that takes this one back.
+    #[inline(always)]
+    #[must_use]
+    pub const fn reversed(self) -> Self {
+        Self::new(!self.wide())
+    }
+
     /// Nothing changed, as far as the sum can tell.
     pub const fn is_none(self) -> bool {
         self.0 == 0
@@ -72,5 +79,21 @@ impl Delta {
     #[inline(always)]
     pub const fn apply(self, field: u16) -> u16 {
         !self.add(!field as u32).fold()
+    }
+}
+
+/// A transport checksum after the pseudo header and the transport header changed. `is_partial`: the field holds the sum of the pseudo
+/// header as it is, not its complement, and no more. `zero_is_none`: UDP, where a sum of 0 says that there is none.
+#[inline(always)]
+pub fn patched(field: u16, is_partial: bool, pseudo: Delta, header: Delta, zero_is_none: bool) -> u16 {
+    if is_partial {
+        return !pseudo.apply(!field);
+    }
+    if zero_is_none && field == 0 {
+        return 0;
+    }
+    match pseudo.plus(header).apply(field) {
+        0 if zero_is_none => 0xffff,
+        sum => sum,
     }
 }

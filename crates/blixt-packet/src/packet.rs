@@ -5,7 +5,7 @@
 
 use crate::DropReason;
 use crate::abi::Link;
-use crate::checksum::Delta;
+use crate::checksum::{Delta, patched};
 use crate::frame::Addressee;
 
 /// Ethernet, IP and transport headers of every packet that is looked at lie below this offset. The verifier
@@ -119,8 +119,7 @@ pub trait Packet {
     fn sum(&self, at: usize, len: usize) -> Result<Delta, DropReason>;
 
     /// Folds a change into the transport checksum at `at`. The change of the pseudo header comes apart from that of
-    /// the transport header itself, since an unfinished sum covers only the former. `zero_is_none`: UDP, where a sum of
-    /// 0 says that there is none.
+    /// the transport header itself, since an unfinished sum covers only the former. `zero_is_none`: see [`patched`].
     fn patch_sum(
         &mut self,
         at: usize,
@@ -128,16 +127,8 @@ pub trait Packet {
         header: Delta,
         zero_is_none: bool,
     ) -> Result<(), DropReason> {
-        let sum = u16::from_ne_bytes(self.read(at)?);
-        if self.is_partial() {
-            // The field holds the pseudo header's sum as it is, not its complement.
-            return self.write(at, (!pseudo.apply(!sum)).to_ne_bytes());
-        }
-        if zero_is_none && sum == 0 {
-            return Ok(());
-        }
-        let sum = pseudo.plus(header).apply(sum);
-        let sum = if zero_is_none && sum == 0 { 0xffff } else { sum };
+        let field = u16::from_ne_bytes(self.read(at)?);
+        let sum = patched(field, self.is_partial(), pseudo, header, zero_is_none);
         self.write(at, sum.to_ne_bytes())
     }
 
