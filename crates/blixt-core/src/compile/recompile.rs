@@ -89,7 +89,7 @@ pub fn recompile(config: &Config, host: &Host, last: &Last<'_>, limits: &Limits)
 }
 
 /// The routes of frontends that changed; `None`: too much changed, or what changed may touch everything.
-fn touched<'a>(
+pub(super) fn touched<'a>(
     config: &'a Config,
     host: &Host,
     last: &Last<'a>,

@@ -7,6 +7,7 @@ use blixt_packet::abi::BackendId;
 use proptest::prelude::*;
 use smol_str::{SmolStr, format_smolstr};
 
+use super::recompile::touched;
 use super::{Change, Compilation, Last, Problem, compile, recompile, with_slots};
 use crate::config::{Backend, Config, Endpoint, Forwarding, Frontend, Pool, Protocol, RouteName, Share};
 use crate::diff::diff;
@@ -300,6 +301,8 @@ fn one_change_among_ten_thousand_frontends_computes_one_ring() {
     let backends = &mut Arc::make_mut(changed).pool.shares[0].backends;
     *backends = backends[1..].into();
     let last = Last { config: &before, host: &host(), tables: &first, problems: &[] };
+    let routes = touched(&config, &host(), &last, &Limits::default()).expect("all of it is compiled anew");
+    assert_eq!(routes.len(), 1);
     let started = Instant::now();
     let ops = recompile(&config, &host(), &last, &Limits::default()).ops;
     println!("compiled in {:?}, {} operations", started.elapsed(), ops.len());
