@@ -1,5 +1,7 @@
 //! The address family as a type parameter: [`V4`] and [`V6`].
 
+use core::hint::black_box;
+
 use crate::DropReason;
 use crate::abi::{V4, V6};
 use crate::checksum::Delta;
@@ -322,7 +324,8 @@ pub(crate) fn extensions<P: Packet>(pkt: &P, headers: &mut Headers<V6>, first: u
                 next = following;
             }
             FRAGMENT => {
-                let [word, id]: [u32; 2] = pkt.words(at)?;
+                // Linux 6.1 knows of a number that is read from the stack again no bounds that were checked before.
+                let [word, id]: [u32; 2] = pkt.words(black_box(at))?;
                 let [following, _, offset_high, offset_low] = word.to_ne_bytes();
                 let offset = u16::from_be_bytes([offset_high, offset_low]);
                 headers.part = Part {
