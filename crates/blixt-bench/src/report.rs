@@ -50,7 +50,7 @@ Written by `cargo xtask bench`, which measures Blixt against its bars and ends w
 does not say why.
 The bars are ratios of one run wherever there is something to compare with: figures of two machines are not comparable, and
 those of a busy machine not even with themselves. A bar must be held; a stretch is where the median would rather lie, and
-nothing fails by it. `cargo xtask cluster bench` measures in
+nothing fails by it. [path.md](path.md) says what each step of a packet's way takes; `cargo xtask cluster bench` measures in
 Kubernetes.
 ";
 
