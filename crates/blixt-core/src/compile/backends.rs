@@ -1,6 +1,7 @@
 //! Backend slots. A slot is known by route and endpoint; flows name it, so whoever stands in one keeps it.
 
 use std::collections::BTreeMap;
+use std::iter::Peekable;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use blixt_packet::abi::BackendId;
@@ -166,13 +167,14 @@ fn keep(members: &mut Members<'_>, is_ours: impl Fn(&BackendEntry) -> bool, prev
     }
 }
 
-/// Slots to give away: those never used, then those that are gone, the least often used first, so that an
-/// incarnation comes back as late as possible.
+/// Slots to give away. Those that are gone come first, the least often used before all, until each of their incarnations
+/// was used: every slot that was ever used takes memory, and backends come and go for ever. Then those never used, and only
+/// where there are none the first incarnations again: an id that flows may still name comes back as late as possible.
 struct Free {
     family: Family,
     next: u32,
     limit: u32,
-    gone: std::vec::IntoIter<(u8, u32)>,
+    gone: Peekable<std::vec::IntoIter<(u8, u32)>>,
 }
 
 impl Free {
@@ -185,16 +187,18 @@ impl Free {
         gone.sort_unstable();
         let next = slots().map(|(slot, _)| slot.slot + 1).max().unwrap_or(1);
         let limit = limits.backends.min(BackendId::SLOTS - 1);
-        Self { family, next, limit, gone: gone.into_iter() }
+        Self { family, next, limit, gone: gone.into_iter().peekable() }
     }
 
     fn take(&mut self) -> Option<(BackendSlot, BackendId)> {
-        let (slot, incarnation) = if self.next <= self.limit {
+        let (slot, incarnation) = if let Some((last, slot)) = self.gone.next_if(|(last, _)| *last < u8::MAX) {
+            (slot, last + 1)
+        } else if self.next <= self.limit {
             self.next += 1;
             (self.next - 1, 0)
         } else {
-            let (incarnation, slot) = self.gone.next()?;
-            (slot, incarnation.wrapping_add(1))
+            let (last, slot) = self.gone.next()?;
+            (slot, last.wrapping_add(1))
         };
         Some((BackendSlot { family: self.family, slot }, BackendId::new(slot, incarnation)))
     }

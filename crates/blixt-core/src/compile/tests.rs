@@ -78,6 +78,24 @@ fn a_full_table_gives_gone_slots_away_with_the_next_incarnation() {
 }
 
 #[test]
+fn backends_that_come_and_go_share_slots_and_no_id_comes_twice() {
+    /// One backend after the other takes two slots, since one stands until the next one does: enough for 512 ids. Each slot
+    /// more is 256 more.
+    const CHANGES: usize = 2000;
+    const SLOTS: usize = 2 + (CHANGES - 512).div_ceil(256);
+
+    let mut ids = BTreeSet::new();
+    let mut tables = Tables::default();
+    for number in (1..200).cycle().take(CHANGES) {
+        tables = compiled(&[("10.99.0.1:80", "web", &[(1, &[number])])], &tables);
+        let ring = tables.frontends[&endpoint("10.99.0.1:80")].ring;
+        ids.extend(slots_of(&tables, ring));
+    }
+    assert_eq!(ids.len(), CHANGES);
+    assert!(tables.backends.len() <= SLOTS, "{} slots", tables.backends.len());
+}
+
+#[test]
 fn the_incarnation_wraps() {
     let mut previous = compiled(&[("10.99.0.1:80", "web", &[(1, &[1])])], &Tables::default());
     previous.backends.get_mut(&v4_slot(1)).unwrap().incarnation = 255;
