@@ -7,9 +7,9 @@ use aya_ebpf::helpers::generated::{
 };
 use blixt_packet::DropReason;
 use blixt_packet::abi::Link;
-use blixt_packet::checksum::{Delta, patched};
+use blixt_packet::checksum::{Delta, Summed};
 use blixt_packet::frame::Addressee;
-use blixt_packet::packet::Packet;
+use blixt_packet::packet::{Packet, patch_sum};
 
 use crate::piece::{Piece, forget, sum};
 
@@ -88,54 +88,6 @@ impl Skb {
         Ok(())
     }
 
-    /// The kernel holds the transport checksum for right, or has not looked at it yet (`CHECKSUM_UNNECESSARY`, `CHECKSUM_NONE`): it is
-    /// the field in the packet, and nothing else.
-    #[inline(always)]
-    fn is_sum_whole(&self) -> bool {
-        // SAFETY: the context is the program's own.
-        let level = |what: u32| unsafe { bpf_csum_level(self.skb, what as u64) };
-        if level(BPF_CSUM_LEVEL_QUERY) >= 0 {
-            return true;
-        }
-        // Nobody tells it of a packet that was not looked at. But that, and no other, a level makes one that is right; without it, it
-        // is what it was.
-        level(BPF_CSUM_LEVEL_INC);
-        if level(BPF_CSUM_LEVEL_QUERY) < 0 {
-            return false;
-        }
-        level(BPF_CSUM_LEVEL_DEC);
-        true
-    }
-
-    /// The kernel has the sum of the whole packet (`CHECKSUM_COMPLETE`), which must follow.
-    #[inline(always)]
-    fn is_summed_up(&self) -> bool {
-        // SAFETY: the context is the program's own; nothing is added.
-        unsafe { bpf_csum_update(self.skb, 0) >= 0 }
-    }
-
-    /// See [`Packet::patch_sum`].
-    #[inline(always)]
-    fn patch(
-        &mut self,
-        at: usize,
-        pseudo: Delta,
-        header: Delta,
-        zero_is_none: bool,
-    ) -> Result<(), DropReason> {
-        let field = u16::from_ne_bytes(self.read(at)?);
-        let has_none = zero_is_none && field == 0;
-        let is_whole = self.is_sum_whole();
-        let is_partial = !is_whole && !self.is_summed_up();
-        let sum = patched(field, is_partial, pseudo, header, zero_is_none);
-        self.write(at, sum.to_ne_bytes())?;
-        if !is_whole && !is_partial {
-            // Field and ports together make up for the pseudo header, which is not in the packet.
-            self.shift_sum(if has_none { header } else { pseudo.reversed() });
-        }
-        Ok(())
-    }
-
     /// Helpers may have moved the packet: where it is now.
     #[inline(always)]
     fn find(&mut self) {
@@ -194,9 +146,22 @@ impl Packet for Skb {
         self.field(|skb| skb.gso_size)
     }
 
+    /// Nothing says it outright. But a level is known of a sum that was found right, and of no other; and one level more makes a packet right
+    /// that nobody has looked at, and no other: taken off again, it leaves that as it was.
     #[inline(always)]
-    fn is_partial(&self) -> bool {
-        !self.is_sum_whole() && !self.is_summed_up()
+    fn summed(&self) -> Summed {
+        // SAFETY: the context is the program's own.
+        let level = |what: u32| unsafe { bpf_csum_level(self.skb, what as u64) };
+        if level(BPF_CSUM_LEVEL_QUERY) >= 0 {
+            return Summed::Whole;
+        }
+        level(BPF_CSUM_LEVEL_INC);
+        if level(BPF_CSUM_LEVEL_QUERY) >= 0 {
+            level(BPF_CSUM_LEVEL_DEC);
+            return Summed::Whole;
+        }
+        // SAFETY: the context is the program's own; nothing is added.
+        if unsafe { bpf_csum_update(self.skb, 0) >= 0 } { Summed::Complete } else { Summed::Partial }
     }
 
     #[inline(always)]
@@ -270,8 +235,8 @@ impl Packet for Skb {
     }
 }
 
-/// [`Skb::patch`] as a global function, like those of `parts`: the verifier looks at it once, and not on every way to a packet
-/// that changes. Other than 0: it failed.
+/// [`patch_sum`] as a global function, like those of `parts`: the verifier looks at it once, and not on every way to a packet that
+/// changes. Other than 0: it failed.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn tc_patch_sum(
@@ -281,7 +246,7 @@ pub extern "C" fn tc_patch_sum(
     header: u32,
     zero_is_none: u32,
 ) -> u64 {
-    let patched =
-        Skb::new(context).patch(at as usize, Delta::new(pseudo), Delta::new(header), zero_is_none != 0);
-    patched.is_err() as u64
+    let mut skb = Skb::new(context);
+    let (pseudo, header) = (Delta::new(pseudo), Delta::new(header));
+    patch_sum(&mut skb, at as usize, pseudo, header, zero_is_none != 0).is_err() as u64
 }

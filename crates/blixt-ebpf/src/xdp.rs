@@ -4,7 +4,7 @@ use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_load_bytes};
 use blixt_packet::DropReason;
 use blixt_packet::abi::{DEVICE_XDP_TARGET, Link};
-use blixt_packet::checksum::Delta;
+use blixt_packet::checksum::{Delta, Summed};
 use blixt_packet::packet::Packet;
 
 use crate::piece::{Piece, forget, sum};
@@ -116,8 +116,8 @@ impl Packet for XdpFrame {
     }
 
     #[inline(always)]
-    fn is_partial(&self) -> bool {
-        false
+    fn summed(&self) -> Summed {
+        Summed::Whole
     }
 
     #[inline(always)]

@@ -82,18 +82,14 @@ impl Delta {
     }
 }
 
-/// A transport checksum after the pseudo header and the transport header changed. `is_partial`: the field holds the sum of the pseudo
-/// header as it is, not its complement, and no more. `zero_is_none`: UDP, where a sum of 0 says that there is none.
-#[inline(always)]
-pub fn patched(field: u16, is_partial: bool, pseudo: Delta, header: Delta, zero_is_none: bool) -> u16 {
-    if is_partial {
-        return !pseudo.apply(!field);
-    }
-    if zero_is_none && field == 0 {
-        return 0;
-    }
-    match pseudo.plus(header).apply(field) {
-        0 if zero_is_none => 0xffff,
-        sum => sum,
-    }
+/// Where a packet's transport checksum is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Summed {
+    /// In its field and nowhere else (`CHECKSUM_NONE`, `CHECKSUM_UNNECESSARY`).
+    Whole,
+    /// Unfinished (`CHECKSUM_PARTIAL`): the field holds the sum of the pseudo header as it is, not its complement, and whoever sends the
+    /// packet adds the rest.
+    Partial,
+    /// In its field, and the kernel has the sum of the whole packet besides (`CHECKSUM_COMPLETE`), which must follow what changes.
+    Complete,
 }

@@ -5,7 +5,7 @@
 
 use crate::DropReason;
 use crate::abi::Link;
-use crate::checksum::{Delta, patched};
+use crate::checksum::{Delta, Summed};
 use crate::frame::Addressee;
 
 /// Ethernet, IP and transport headers of every packet that is looked at lie below this offset. The verifier
@@ -77,9 +77,14 @@ pub trait Packet {
         self.segment() != 0
     }
 
-    /// The transport checksum is unfinished (`CHECKSUM_PARTIAL`): the field holds the sum of the pseudo header, and
-    /// whoever sends the packet adds the rest.
-    fn is_partial(&self) -> bool;
+    /// Where its transport checksum is.
+    fn summed(&self) -> Summed;
+
+    /// The transport checksum is unfinished.
+    #[inline(always)]
+    fn is_partial(&self) -> bool {
+        self.summed() == Summed::Partial
+    }
 
     /// The same number, of which the verifier no longer knows how it was come by. It follows every way to an offset apart
     /// as long as their bounds differ: behind a loop over headers that is one copy of all that follows for each turn.
@@ -119,7 +124,8 @@ pub trait Packet {
     fn sum(&self, at: usize, len: usize) -> Result<Delta, DropReason>;
 
     /// Folds a change into the transport checksum at `at`. The change of the pseudo header comes apart from that of
-    /// the transport header itself, since an unfinished sum covers only the former. `zero_is_none`: see [`patched`].
+    /// the transport header itself, since an unfinished sum covers only the former. `zero_is_none`: UDP, where a sum of
+    /// 0 says that there is none.
     fn patch_sum(
         &mut self,
         at: usize,
@@ -127,9 +133,7 @@ pub trait Packet {
         header: Delta,
         zero_is_none: bool,
     ) -> Result<(), DropReason> {
-        let field = u16::from_ne_bytes(self.read(at)?);
-        let sum = patched(field, self.is_partial(), pseudo, header, zero_is_none);
-        self.write(at, sum.to_ne_bytes())
+        patch_sum(self, at, pseudo, header, zero_is_none)
     }
 
     /// Bytes behind the MAC header changed for which no checksum in the packet makes up: where the kernel has a sum of the whole
@@ -148,6 +152,35 @@ pub trait Packet {
 
     /// Makes the packet one of this VLAN, 0 for none. Offsets found before are void.
     fn set_vlan(&mut self, vlan: u16) -> Result<(), DropReason>;
+}
+
+/// See [`Packet::patch_sum`].
+#[inline(always)]
+pub fn patch_sum<P: Packet + ?Sized>(
+    pkt: &mut P,
+    at: usize,
+    pseudo: Delta,
+    header: Delta,
+    zero_is_none: bool,
+) -> Result<(), DropReason> {
+    let field = u16::from_ne_bytes(pkt.read(at)?);
+    let summed = pkt.summed();
+    if summed == Summed::Partial {
+        return pkt.write(at, (!pseudo.apply(!field)).to_ne_bytes());
+    }
+    let has_none = zero_is_none && field == 0;
+    if !has_none {
+        let sum = match pseudo.plus(header).apply(field) {
+            0 if zero_is_none => 0xffff,
+            sum => sum,
+        };
+        pkt.write(at, sum.to_ne_bytes())?;
+    }
+    if summed == Summed::Complete {
+        // Field and header together make up for the pseudo header, which is not in the packet.
+        pkt.shift_sum(if has_none { header } else { pseudo.reversed() });
+    }
+    Ok(())
 }
 
 impl Bytes for [u8] {

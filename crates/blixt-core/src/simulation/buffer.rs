@@ -2,7 +2,7 @@
 
 use blixt_packet::DropReason;
 use blixt_packet::abi::Link;
-use blixt_packet::checksum::Delta;
+use blixt_packet::checksum::{Delta, Summed};
 use blixt_packet::packet::Packet;
 
 /// A whole frame, from its MAC header on. Not `EVERYWHERE`: as in XDP, it can leave by the device that it came by and by no
@@ -48,8 +48,8 @@ impl<const EVERYWHERE: bool> Packet for Buffer<EVERYWHERE> {
         self.segment
     }
 
-    fn is_partial(&self) -> bool {
-        self.is_partial
+    fn summed(&self) -> Summed {
+        if self.is_partial { Summed::Partial } else { Summed::Whole }
     }
 
     fn can_leave_by(&self, link: Link) -> bool {
