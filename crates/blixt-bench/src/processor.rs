@@ -1,6 +1,7 @@
 //! Processor time: what others take from the processor meanwhile is not in it.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -23,11 +24,16 @@ fn kernel_thread() -> Result<Duration> {
     for id in 1..64 {
         let name = fs::read_to_string(format!("/proc/{id}/comm")).unwrap_or_default();
         if name.trim_end() == "ksoftirqd/0" {
-            let text = fs::read_to_string(format!("/proc/{id}/schedstat"))?;
-            return Ok(Duration::from_nanos(on_processor(&text).context("schedstat: no number")?));
+            return time_of(Path::new(&format!("/proc/{id}")));
         }
     }
     Ok(Duration::ZERO)
+}
+
+/// Of the task that a directory below `/proc` is about.
+pub fn time_of(task: &Path) -> Result<Duration> {
+    let text = fs::read_to_string(task.join("schedstat"))?;
+    Ok(Duration::from_nanos(on_processor(&text).context("schedstat: no number")?))
 }
 
 /// Nanoseconds on a processor, the first number of `schedstat`.

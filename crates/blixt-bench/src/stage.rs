@@ -15,6 +15,7 @@ use blixt_packet::abi::ABI_VERSION;
 use tempfile::TempDir;
 
 use crate::packet::run::Hook;
+use crate::processor::time_of;
 
 /// Longest wait for anything that normally takes seconds.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -153,20 +154,14 @@ impl Stage {
     /// The processor time that `blixt run` has used, in seconds.
     pub fn processor_time(&self) -> Result<f64> {
         let process = self.process.as_ref().context("blixt run was not started")?;
-        // Nanoseconds on a processor, of every thread.
-        let mut nanoseconds = 0.0;
-        for task in fs::read_dir(format!("/proc/{}/task", process.id()))? {
-            let text = fs::read_to_string(task?.path().join("schedstat"))?;
-            let first = text.split_whitespace().next().context("schedstat: empty")?;
-            nanoseconds += first.parse::<f64>()?;
-        }
-        Ok(nanoseconds / 1e9)
+        let tasks = fs::read_dir(format!("/proc/{}/task", process.id()))?;
+        let times: Duration = tasks.map(|task| time_of(&task?.path())).sum::<Result<Duration>>()?;
+        Ok(times.as_secs_f64())
     }
 
     /// Where the running instance's maps are pinned.
     pub fn pins(&self) -> Result<PathBuf> {
-        let directory = self.lab.balancer.run(|| Instance::current()?.directory())?;
-        Ok(directory.join(format!("v{ABI_VERSION}")))
+        self.lab.balancer.run(pins)
     }
 
     /// What `blixt run` has logged.
@@ -195,6 +190,11 @@ impl Stage {
     fn log_path(&self) -> PathBuf {
         self.directory.path().join("log")
     }
+}
+
+/// Where the maps of this namespace's instance are pinned.
+pub fn pins() -> Result<PathBuf> {
+    Ok(Instance::current()?.directory()?.join(format!("v{ABI_VERSION}")))
 }
 
 impl Drop for Stage {

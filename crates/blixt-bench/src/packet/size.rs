@@ -8,10 +8,10 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use aya::maps::MapData;
 use blixt_bars::{Bar, Line, Part};
-use blixt_loader::{Dataplane, Instance};
-use blixt_packet::abi::ABI_VERSION;
+use blixt_loader::Dataplane;
 
 use super::{LITTLE_ROOM, ROOM, alone, world};
+use crate::stage::pins;
 
 /// What is seen of one instance.
 struct Seen {
@@ -71,9 +71,8 @@ fn look(room: u32) -> Result<Seen> {
     let mut dataplane = world::open(room)?;
     dataplane.programs()?;
     let seconds = begun.elapsed().as_secs_f64();
-    let pins = Instance::current()?.directory()?.join(format!("v{ABI_VERSION}"));
     let instructions = instructions(&mut dataplane)?;
-    Ok(Seen { seconds, instructions, bytes: charged(&pins.join("FLOWS_V4"))? })
+    Ok(Seen { seconds, instructions, bytes: charged(&pins()?.join("FLOWS_V4"))? })
 }
 
 fn instructions(dataplane: &mut Dataplane) -> Result<Vec<(String, f64)>> {
