@@ -23,7 +23,7 @@ use super::report::NodeReport;
 const LIMITS: Limits = Limits { frontends: 4, backends: 8, rings: 6, routes: 3, hops: 4, addresses: 2 };
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) })]
 
     #[test]
     fn an_agent_takes_any_parts_or_refuses_them(messages in vec(any_part(), 1..6)) {
