@@ -90,9 +90,11 @@ impl Pacer {
 
 /// How often a burst is sent.
 const TICK: Duration = Duration::from_millis(2);
-/// Datagrams sent at once, by a pacer that was kept waiting too: a veth device with XDP has room for 256 frames and loses
-/// the rest of a burst, whoever forwards them.
-const BURST: u64 = 32;
+/// Datagrams that wait for their answer at any time, so that neither the pacer nor a server that had no CPU for a while
+/// sends a burst: a veth device with XDP has room for 256 frames and loses the rest, whoever forwards them.
+const WINDOW: u64 = 16;
+/// How long nothing is answered before what was sent no longer fills the window.
+const SILENCE: Duration = Duration::from_millis(500);
 /// How long after the last datagram an answer may come.
 const LATEST: Duration = Duration::from_secs(2);
 /// Answers that wait while the pacer has no CPU.
@@ -114,13 +116,35 @@ struct Seen {
     backends: BTreeSet<String>,
 }
 
+/// Keeps few datagrams under way.
+struct Window {
+    /// Answers when it was last looked at, and since when there were as many.
+    answered: u64,
+    since: Instant,
+    /// Datagrams whose answer is not waited for.
+    given_up: u64,
+}
+
+impl Window {
+    /// How many may be sent now.
+    fn room(&mut self, report: &PacerReport) -> u64 {
+        if report.answered > self.answered {
+            (self.answered, self.since) = (report.answered, Instant::now());
+        } else if self.since.elapsed() > SILENCE {
+            (self.given_up, self.since) = (report.lost(), Instant::now());
+        }
+        WINDOW.saturating_sub(report.lost().saturating_sub(self.given_up))
+    }
+}
+
 fn run(sockets: &[UdpSocket], pace: Pace, progress: &AtomicU64, stopped: &AtomicBool) -> PacerReport {
     let mut report = PacerReport::default();
     let mut seen: Vec<Seen> = sockets.iter().map(|_| Seen::default()).collect();
     let begin = Instant::now();
+    let mut window = Window { answered: 0, since: begin, given_up: 0 };
     while report.sent < pace.datagrams && !stopped.load(Ordering::Relaxed) {
         let due = (begin.elapsed().as_millis() as u64 * pace.rate / 1000).min(pace.datagrams);
-        let due = due.min(report.sent + BURST);
+        let due = due.min(report.sent + window.room(&report));
         while report.sent < due {
             let socket = &sockets[report.sent as usize % sockets.len()];
             match socket.send(&report.sent.to_be_bytes()) {
