@@ -3,6 +3,7 @@
 //! The result depends only on the set of candidates, never on their order or history, so every node fills equal
 //! rings; and a candidate that leaves moves few slots that were not its own.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -62,21 +63,51 @@ pub fn apportion(total: u32, weights: &[u64]) -> Vec<u32> {
 /// For each slot of the ring the index of its candidate. The candidates' slots add up to the size, which is
 /// one of [`SIZES`].
 pub fn fill(candidates: &[Candidate]) -> Vec<u32> {
-    const FREE: u32 = u32::MAX;
     let size: u32 = candidates.iter().map(|candidate| candidate.slots).sum();
     let mut order: Vec<u32> = (0..candidates.len() as u32).collect();
     order.sort_by_key(|index| candidates[*index as usize].identity);
     let mut walks: Vec<Walk> =
         candidates.iter().map(|candidate| Walk::new(candidate.identity, size)).collect();
-    let mut ring = vec![FREE; size as usize];
-    for index in turns(candidates, &order) {
-        let walk = &mut walks[index as usize];
-        while ring[walk.at as usize] != FREE {
+    let mut ring = vec![0; size as usize];
+    let mut taken = Taken::new(size);
+    let turns = turns(candidates, &order);
+    // It takes `size / free` steps to a free slot: as many as there are free slots, when so few are left.
+    let (first, last) = turns.split_at(turns.len() - size.isqrt() as usize);
+    for index in first {
+        let mut walk = walks[*index as usize];
+        while taken.has(walk.at) {
             walk.step(size);
         }
-        ring[walk.at as usize] = index;
+        taken.take(walk.at);
+        ring[walk.at as usize] = *index;
+        walks[*index as usize] = walk;
+    }
+    let mut free: Vec<u32> = (0..size).filter(|slot| !taken.has(*slot)).collect();
+    for index in last {
+        let walk = &mut walks[*index as usize];
+        let inverse = *walk.inverse.get_or_insert_with(|| inverse(walk.skip, size));
+        let next = (0..free.len()).min_by_key(|place| walk.steps_to(free[*place], inverse, size));
+        let slot = free.swap_remove(next.expect("there is a turn for each slot"));
+        ring[slot as usize] = *index;
     }
     ring
+}
+
+/// Which slots are taken. A step asks only that, and the bits of the largest ring stay in the nearest cache, which the ring does not.
+struct Taken(Vec<u64>);
+
+impl Taken {
+    fn new(size: u32) -> Self {
+        Self(vec![0; size.div_ceil(u64::BITS) as usize])
+    }
+
+    fn has(&self, slot: u32) -> bool {
+        self.0[(slot / u64::BITS) as usize] >> (slot % u64::BITS) & 1 == 1
+    }
+
+    fn take(&mut self, slot: u32) {
+        self.0[(slot / u64::BITS) as usize] |= 1 << (slot % u64::BITS);
+    }
 }
 
 /// A candidate's own order of all slots.
@@ -84,6 +115,8 @@ pub fn fill(candidates: &[Candidate]) -> Vec<u32> {
 struct Walk {
     at: u32,
     skip: u32,
+    /// Of the skip, once it was needed.
+    inverse: Option<u32>,
 }
 
 impl Walk {
@@ -93,18 +126,39 @@ impl Walk {
         let name = name(identity);
         let below = |seed: u64, bound: u32| (xxh3_64_with_seed(&name, seed) % u64::from(bound)) as u32;
         if size < 2 {
-            return Self { at: 0, skip: 0 };
+            return Self { at: 0, skip: 0, inverse: None };
         }
-        Self { at: below(SEED_OF_START, size), skip: below(SEED_OF_SKIP, size - 1) + 1 }
+        Self { at: below(SEED_OF_START, size), skip: below(SEED_OF_SKIP, size - 1) + 1, inverse: None }
     }
 
-    /// By addition: the product of the paper's formula costs a division for each step.
+    /// By addition: the product of the paper's formula costs a division for each step. Of the sum and the sum less the size one
+    /// is below the size, and the other is larger or wraps to be: which one nobody could predict, so there is no branch.
     fn step(&mut self, size: u32) {
-        self.at += self.skip;
-        if self.at >= size {
-            self.at -= size;
-        }
+        let sum = self.at + self.skip;
+        self.at = sum.min(sum.wrapping_sub(size));
     }
+
+    /// How many steps it is from here to a slot.
+    fn steps_to(&self, slot: u32, inverse: u32, size: u32) -> u32 {
+        multiply(slot + size - self.at, inverse, size)
+    }
+}
+
+/// What a number is to be multiplied with to give 1, by Fermat's little theorem: sizes are primes.
+fn inverse(number: u32, size: u32) -> u32 {
+    let (mut result, mut power, mut exponent) = (1, number, size.saturating_sub(2));
+    while exponent > 0 {
+        if exponent & 1 == 1 {
+            result = multiply(result, power, size);
+        }
+        power = multiply(power, power, size);
+        exponent >>= 1;
+    }
+    result
+}
+
+fn multiply(one: u32, other: u32, size: u32) -> u32 {
+    (u64::from(one) * u64::from(other) % u64::from(size)) as u32
 }
 
 fn name(identity: Option<(IpAddr, u16)>) -> Vec<u8> {
@@ -123,12 +177,15 @@ fn name(identity: Option<(IpAddr, u16)>) -> Vec<u8> {
 /// proportion, so that everybody's slots are taken from an evenly filled ring.
 fn turns(candidates: &[Candidate], order: &[u32]) -> Vec<u32> {
     let rounds = candidates.iter().map(|candidate| candidate.slots).max().unwrap_or(0);
-    let round =
-        |turn: u32, slots: u32| (u64::from(turn) * u64::from(rounds)).div_ceil(u64::from(slots)) as usize - 1;
-    let mut starts = vec![0_usize; rounds as usize + 1];
+    // Most candidates have as many slots as others.
+    let mut alike: BTreeMap<u32, usize> = BTreeMap::new();
     for candidate in candidates {
-        for turn in 1..=candidate.slots {
-            starts[round(turn, candidate.slots) + 1] += 1;
+        *alike.entry(candidate.slots).or_default() += 1;
+    }
+    let mut starts = vec![0_usize; rounds as usize + 1];
+    for (slots, count) in alike {
+        for round in rounds_of(slots, rounds) {
+            starts[round + 1] += count;
         }
     }
     for index in 1..starts.len() {
@@ -136,14 +193,30 @@ fn turns(candidates: &[Candidate], order: &[u32]) -> Vec<u32> {
     }
     let mut turns = vec![0; starts[rounds as usize]];
     for index in order {
-        let slots = candidates[*index as usize].slots;
-        for turn in 1..=slots {
-            let place = &mut starts[round(turn, slots)];
+        for round in rounds_of(candidates[*index as usize].slots, rounds) {
+            let place = &mut starts[round];
             turns[*place] = *index;
             *place += 1;
         }
     }
     turns
+}
+
+/// The rounds in which somebody with so many slots has a turn: the n-th turn, counted from 1, is in round
+/// `(n * rounds - 1) / slots`. Without a division for each, as in the walk.
+fn rounds_of(slots: u32, rounds: u32) -> impl Iterator<Item = usize> {
+    let share = slots.max(1);
+    let (whole, part) = (rounds / share, rounds % share);
+    let before = rounds.saturating_sub(1);
+    let (mut round, mut rest) = (before / share, before % share);
+    (0..slots).map(move |_| {
+        let turn = round as usize;
+        rest += part;
+        let over = rest >= share;
+        round += whole + u32::from(over);
+        rest -= if over { share } else { 0 };
+        turn
+    })
 }
 
 #[cfg(test)]
@@ -183,6 +256,33 @@ mod tests {
             (9, vec![], vec![]),
         ] {
             assert_eq!(apportion(total, &weights), expected, "{total} by {weights:?}");
+        }
+    }
+
+    #[test]
+    fn every_slot_is_the_first_free_one_on_its_candidates_walk() {
+        for (count, size) in [(1, 251), (3, 307), (100, 1009), (1000, 16_381)] {
+            let candidates = equal(count, size);
+            let order: Vec<u32> = (0..count as u32).collect();
+            let mut walks: Vec<Walk> = candidates.iter().map(|one| Walk::new(one.identity, size)).collect();
+            let mut ring = vec![u32::MAX; size as usize];
+            for index in turns(&candidates, &order) {
+                let walk = &mut walks[index as usize];
+                while ring[walk.at as usize] != u32::MAX {
+                    walk.at = (walk.at + walk.skip) % size;
+                }
+                ring[walk.at as usize] = index;
+            }
+            assert_eq!(fill(&candidates), ring, "{count} candidates, {size} slots");
+        }
+    }
+
+    #[test]
+    fn turns_are_spread_over_the_rounds_in_proportion() {
+        for (slots, rounds) in [(0, 0), (0, 7), (1, 7), (3, 7), (7, 7), (66, 251), (65_536, 65_537)] {
+            let expected = (1..=u64::from(slots))
+                .map(|turn| (turn * u64::from(rounds)).div_ceil(u64::from(slots)) as usize - 1);
+            assert!(rounds_of(slots, rounds).eq(expected), "{slots} slots in {rounds} rounds");
         }
     }
 
