@@ -17,8 +17,8 @@ use crate::schema::{Failure, KindSchema};
 /// Largest text that is looked at, in bytes: 10 000 routes with their backends take about 20 MB.
 const MAX_TEXT: usize = 256 << 20;
 
-/// Documents for which a thread is worth its while: about 10 ms of work.
-const LEAST_SHARE: usize = 256;
+/// Bytes for which a thread is worth its while: some milliseconds of work.
+const LEAST_SHARE: usize = 64 << 10;
 
 /// Reads every document of a text, in their order.
 pub fn parse(text: &str) -> Vec<Document> {
@@ -34,25 +34,31 @@ pub fn parse(text: &str) -> Vec<Document> {
     }
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let chunks = yaml::chunks(text);
-    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
-    let share = chunks.len().div_ceil(threads).max(LEAST_SHARE);
-    if chunks.len() <= share {
+    let shares = shares(&chunks, text.len());
+    if shares.len() <= 1 {
         return chunks.iter().flat_map(documents).collect();
     }
     // Documents do not depend on each other, and ten thousand routes take a second of one processor.
     std::thread::scope(|scope| {
         let parse =
             |share| move || -> Vec<Document> { <[Chunk<'_>]>::iter(share).flat_map(documents).collect() };
-        let shares: Vec<_> = chunks.chunks(share).map(|share| scope.spawn(parse(share))).collect();
+        let shares: Vec<_> = shares.into_iter().map(|share| scope.spawn(parse(share))).collect();
         let parsed =
             |share: ScopedJoinHandle<'_, _>| share.join().unwrap_or_else(|panic| resume_unwind(panic));
         shares.into_iter().flat_map(parsed).collect()
     })
 }
 
+/// A part for each processor, equal in bytes: one Gateway may be as long as a hundred routes.
+fn shares<'a, 'b>(chunks: &'a [Chunk<'b>], length: usize) -> Vec<&'a [Chunk<'b>]> {
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let share = length.div_ceil(threads).max(LEAST_SHARE);
+    chunks.chunk_by(|one, next| one.span.start / share == next.span.start / share).collect()
+}
+
 fn documents(chunk: &Chunk<'_>) -> Vec<Document> {
-    let value = match yaml::value(chunk.text) {
-        Ok(value) => value,
+    let (value, begin) = match yaml::value(chunk.text) {
+        Ok(parsed) => parsed,
         Err(error) => {
             let line = chunk.line + error.line - 1;
             let key = guessed_key(chunk.text);
@@ -67,9 +73,13 @@ fn documents(chunk: &Chunk<'_>) -> Vec<Document> {
         Value::Object(mut fields) if is_list(&fields) => {
             let Some(Value::Array(items)) = fields.remove("items") else { return Vec::new() };
             let items = items.into_iter().enumerate();
-            items.map(|(index, item)| document(item, &format!("/items/{index}"), &place)).collect()
+            let item = |(index, item)| {
+                let root = format!("/items/{index}");
+                document(item, &root, place.line(&root), &place)
+            };
+            items.map(item).collect()
         }
-        value => vec![document(value, "", &place)],
+        value => vec![document(value, "", chunk.line + begin - 1, &place)],
     }
 }
 
@@ -79,10 +89,9 @@ fn is_list(fields: &Map<String, Value>) -> bool {
         && fields.get("items").is_some_and(Value::is_array)
 }
 
-fn document(value: Value, root: &str, place: &Place<'_>) -> Document {
+/// The object that begins on a line.
+fn document(value: Value, root: &str, line: u32, place: &Place<'_>) -> Document {
     let span = place.chunk.span.clone();
-    // Of a document on its own, the first line is where it begins; of an item, the item's.
-    let line = if root.is_empty() { place.line("") } else { place.line(root) };
     let Value::Object(mut fields) = value else {
         let failure = Failure::new("", "it is not an object", "give apiVersion, kind, metadata and spec");
         return invalid(line, span, None, place.problem(root, "document", failure));

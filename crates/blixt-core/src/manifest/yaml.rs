@@ -63,14 +63,14 @@ pub fn chunks(text: &str) -> Vec<Chunk<'_>> {
     chunks
 }
 
-/// Parses one document.
-pub fn value(text: &str) -> Result<Value, SyntaxError> {
-    Composer::new(text, None).document().map(|(value, _)| value)
+/// Parses one document. Says as well on which of its lines, from 1, the value begins.
+pub fn value(text: &str) -> Result<(Value, u32), SyntaxError> {
+    Composer::new(text, None).document().map(|(value, begin, _)| (value, begin))
 }
 
 /// The line in the document of each field, by JSON pointer; of a mapping's entry it is the line of its key.
 pub fn lines(text: &str) -> BTreeMap<String, u32> {
-    Composer::new(text, Some(BTreeMap::new())).document().map(|(_, lines)| lines).unwrap_or_default()
+    Composer::new(text, Some(BTreeMap::new())).document().map(|(_, _, lines)| lines).unwrap_or_default()
 }
 
 struct Composer<'a> {
@@ -94,14 +94,14 @@ impl<'a> Composer<'a> {
         }
     }
 
-    fn document(mut self) -> Result<(Value, BTreeMap<String, u32>), SyntaxError> {
-        let mut value = Value::Null;
+    fn document(mut self) -> Result<(Value, u32, BTreeMap<String, u32>), SyntaxError> {
+        let (mut value, mut begin) = (Value::Null, 1);
         loop {
             let (event, span) = self.next()?;
             match event {
                 Event::StreamStart | Event::DocumentStart(_) | Event::DocumentEnd | Event::Nothing => {}
-                Event::StreamEnd => return Ok((value, self.lines.unwrap_or_default())),
-                event => value = self.node(event, span, 0)?,
+                Event::StreamEnd => return Ok((value, begin, self.lines.unwrap_or_default())),
+                event => (value, begin) = (self.node(event, span, 0)?, line_of(span)),
             }
         }
     }
@@ -264,7 +264,7 @@ mod tests {
     fn a_text_is_cut_at_its_markers_and_comments_are_no_documents() {
         let text = "# only a comment\n---\na: 1\n--- # note\n\n---\nb: '--- x'\n...\n# end\n";
         let found: Vec<(u32, Value)> =
-            chunks(text).iter().map(|chunk| (chunk.line, value(chunk.text).expect("yaml"))).collect();
+            chunks(text).iter().map(|chunk| (chunk.line, value(chunk.text).expect("yaml").0)).collect();
         assert_eq!(found, [(2, json!({"a": 1})), (6, json!({"b": "--- x"}))]);
     }
 
@@ -272,7 +272,7 @@ mod tests {
     fn scalars_follow_the_core_schema() {
         let text = "[yes, 'true', true, 010, 0x10, 1.5, ~, 1.2.3, 2026-01-01T00:00:00Z, 12e03, -7]";
         assert_eq!(
-            value(text).expect("yaml"),
+            value(text).expect("yaml").0,
             json!(["yes", "true", true, 10, 16, 1.5, null, "1.2.3", "2026-01-01T00:00:00Z", 12_000.0, -7])
         );
     }
@@ -283,6 +283,22 @@ mod tests {
         let expected = [("/a", 2), ("/a/0", 3), ("/a/0/b", 3), ("/a/0/c", 4), ("/a/1", 5), ("/a/1/x~1y", 5)];
         for (path, line) in expected {
             assert_eq!(found.get(path), Some(&line), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_value_begins_where_its_lines_say() {
+        for text in [
+            "a: 1\n",
+            "\n# note\n\na: 1\n",
+            "- 1\n",
+            "\n{a: 1}",
+            "# note\n&x {a: 1}",
+            "!!map\na: 1",
+            " # note\n \"a\": 1",
+        ] {
+            let (_, begin) = value(text).expect("yaml");
+            assert_eq!(lines(text).get(""), Some(&begin), "{text:?}");
         }
     }
 

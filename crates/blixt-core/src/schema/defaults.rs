@@ -65,17 +65,13 @@ pub fn closed(schema: &Value) -> Value {
 /// Entries of a list that share the key by which the API tells them apart.
 pub fn repeated_keys(schema: &Value, value: &Value) -> Vec<Failure> {
     let mut failures = Vec::new();
-    collect_repeated_keys(schema, value, "", &mut failures);
-    failures
-}
-
-fn collect_repeated_keys(schema: &Value, value: &Value, pointer: &str, failures: &mut Vec<Failure>) {
     match value {
         Value::Object(fields) => {
-            let Some(properties) = schema["properties"].as_object() else { return };
+            let Some(properties) = schema["properties"].as_object() else { return failures };
             for (name, value) in fields {
                 if let (Some(schema), true) = (properties.get(name), value.is_array() || value.is_object()) {
-                    collect_repeated_keys(schema, value, &format!("{pointer}/{name}"), failures);
+                    let inside = repeated_keys(schema, value).into_iter();
+                    failures.extend(inside.map(|failure| failure.below(name)));
                 }
             }
         }
@@ -89,14 +85,16 @@ fn collect_repeated_keys(schema: &Value, value: &Value, pointer: &str, failures:
                 let key: Vec<String> = keys.iter().map(|key| item[*key].to_string()).collect();
                 if !keys.is_empty() && !seen.insert(key.clone()) {
                     failures.push(Failure::new(
-                        format!("{pointer}/{index}/{}", keys[0]),
+                        format!("/{index}/{}", keys[0]),
                         format!("another entry has the same {}, {}", keys.join(" and "), key.join(" and ")),
                         "give each entry its own",
                     ));
                 }
-                collect_repeated_keys(&schema["items"], item, &format!("{pointer}/{index}"), failures);
+                let inside = repeated_keys(&schema["items"], item).into_iter();
+                failures.extend(inside.map(|failure| failure.below(index)));
             }
         }
         _ => {}
     }
+    failures
 }

@@ -21,6 +21,11 @@ impl Failure {
         Self { pointer: pointer.into(), message: message.into(), next: next.into() }
     }
 
+    /// The same of a value that is a step further inside.
+    pub fn below(self, step: impl std::fmt::Display) -> Self {
+        Self { pointer: format!("/{step}{}", self.pointer), ..self }
+    }
+
     /// The same without what was found in the field, for objects whose values nobody may see.
     pub fn without_value(self) -> Self {
         if self.pointer.is_empty() || self.message.starts_with("unknown field") {

@@ -60,30 +60,29 @@ fn collect_rules(schema: &Value, path: &mut Vec<String>, rules: &mut Vec<Rule>) 
 impl Rule {
     /// Where in an object the rule does not hold.
     pub fn check(&self, object: &Value) -> Vec<Failure> {
-        let mut failures = Vec::new();
-        self.check_at(&self.path, object, String::new(), &mut failures);
-        failures
+        self.check_at(&self.path, object)
     }
 
-    fn check_at(&self, path: &[String], value: &Value, pointer: String, failures: &mut Vec<Failure>) {
+    fn check_at(&self, path: &[String], value: &Value) -> Vec<Failure> {
         match (path.split_first(), value) {
-            (None, value) => {
-                if let Err(why) = self.holds(value) {
+            (None, value) => match self.holds(value) {
+                Ok(()) => Vec::new(),
+                Err(why) => {
                     let next = if why.is_empty() { "change it so that this holds" } else { &why };
-                    failures.push(Failure::new(pointer, self.message.clone(), next));
+                    vec![Failure::new("", self.message.clone(), next)]
                 }
-            }
+            },
             (Some((step, rest)), Value::Array(items)) if step == "[]" => {
-                for (index, item) in items.iter().enumerate() {
-                    self.check_at(rest, item, format!("{pointer}/{index}"), failures);
-                }
+                let below = |(index, item)| {
+                    self.check_at(rest, item).into_iter().map(move |failure| failure.below(index))
+                };
+                items.iter().enumerate().flat_map(below).collect()
             }
             (Some((step, rest)), Value::Object(fields)) => {
-                if let Some(value) = fields.get(step) {
-                    self.check_at(rest, value, format!("{pointer}/{step}"), failures);
-                }
+                let inside = fields.get(step).map(|value| self.check_at(rest, value)).unwrap_or_default();
+                inside.into_iter().map(|failure| failure.below(step)).collect()
             }
-            _ => {}
+            _ => Vec::new(),
         }
     }
 
