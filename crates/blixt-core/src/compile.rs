@@ -21,6 +21,7 @@ use crate::tables::{DeviceEntry, Family, FrontendEntry, Limits, Ring, Tables};
 use backends::Members;
 pub use problem::Problem;
 pub use recompile::{Change, Last, recompile};
+use rings::Slots;
 
 /// What one machine's maps should hold, and what could not be had.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -31,11 +32,22 @@ pub struct Compilation {
     pub problems: Vec<Problem>,
 }
 
-/// Compiles what the maps of this machine should hold. `previous` is what they hold now.
+/// Compiles what the maps of this machine should hold. `previous` is what they hold now; slots of a ring that they hold already are
+/// what `previous` knows of them.
 pub fn compile(config: &Config, host: &Host, previous: &Tables, limits: &Limits) -> Compilation {
+    compile_with(Slots::OfNewRings, config, host, previous, limits)
+}
+
+fn compile_with(
+    slots: Slots,
+    config: &Config,
+    host: &Host,
+    previous: &Tables,
+    limits: &Limits,
+) -> Compilation {
     let mut problems = Vec::new();
     let frontends = admit(config, previous, limits, &mut problems);
-    let mut tables = compile_part(&frontends, |_| true, host, previous, limits, &mut problems);
+    let mut tables = compile_part(slots, &frontends, |_| true, host, previous, limits, &mut problems);
     // Slots are never given back.
     for (slot, entry) in &previous.backends {
         tables.backends.entry(*slot).or_insert_with(|| entry.clone());
@@ -47,7 +59,7 @@ pub fn compile(config: &Config, host: &Host, previous: &Tables, limits: &Limits)
 
 /// The same tables with the slots of their rings, where the Config and the machine still lead to them.
 pub fn with_slots(tables: &Tables, config: &Config, host: &Host, limits: &Limits) -> Tables {
-    let compiled = compile(config, host, tables, limits).tables;
+    let compiled = compile_with(Slots::OfAllRings, config, host, tables, limits).tables;
     let ring =
         |id: &u32, ring: &Ring| compiled.rings.get(id).filter(|same| *same == ring).unwrap_or(ring).clone();
     let rings = tables.rings.iter().map(|(id, known)| (*id, ring(id, known))).collect();
@@ -57,6 +69,7 @@ pub fn with_slots(tables: &Tables, config: &Config, host: &Host, limits: &Limits
 /// Compiles some frontends: all of certain routes. Of the tables it makes only what belongs to them;
 /// `is_ours` knows their routes by id.
 fn compile_part(
+    slots: Slots,
     frontends: &Frontends<'_>,
     is_ours: impl Fn(u32) -> bool,
     host: &Host,
@@ -69,7 +82,7 @@ fn compile_part(
     let hops = hops::assign(&mut pools.members, host, previous, limits);
     let backends = backends::assign(&mut pools.members, is_ours, previous, limits);
     problems.extend(backends::problems(frontends, &pools, limits));
-    let rings = rings::assign(frontends, &pools, previous, limits);
+    let rings = rings::assign(slots, frontends, &pools, previous, limits);
     let entries = frontends.iter().enumerate().map(|(index, (endpoint, frontend))| {
         let ring = rings.of_frontend[index];
         if ring.is_none() && rings.wanted(index) {

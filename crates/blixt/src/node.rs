@@ -35,6 +35,8 @@ use blixt_loader::host::{
 };
 use blixt_loader::{Counters, Dataplane, release_memory};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
 
 use self::devices::{Devices, needs_egress};
 use self::flows::Flows;
@@ -46,6 +48,11 @@ use self::start::notify;
 pub const HOP_LIFE: Duration = Duration::from_secs(30);
 /// They are renewed this often, and what failed is tried again: several times within their life.
 pub const TICK: Duration = Duration::from_secs(5);
+
+/// Without another change for this long, memory is given back ...
+const QUIET: Duration = Duration::from_secs(1);
+/// ... and after this long, however many changes come.
+const LONGEST_UNTIDY: Duration = Duration::from_secs(60);
 
 /// A data plane at work.
 pub struct Node {
@@ -78,8 +85,8 @@ pub struct Node {
     compiled: Option<Compiled>,
     /// The number of the interest that the Config has in the machine.
     interest: u64,
-    /// No memory lies idle that a change took for a moment.
-    is_tidy: bool,
+    /// Gives memory back that changes took for a moment, and since when they follow each other.
+    tidying: Option<(Instant, JoinHandle<()>)>,
     /// It was said that it has begun.
     has_told: bool,
 }
@@ -166,7 +173,7 @@ impl Node {
             stale: Stale { tables: true, devices: true, retry: false, report: false },
             compiled: None,
             interest: 0,
-            is_tidy: true,
+            tidying: None,
             has_told: false,
         }
     }
@@ -258,9 +265,6 @@ impl Node {
         if let Err(error) = self.dataplane.renew_hops() {
             tracing::warn!(%error, "cannot renew the next hops; the kernel is asked for each packet when they run out");
         }
-        if !std::mem::replace(&mut self.is_tidy, true) {
-            tokio::task::spawn_blocking(release_memory);
-        }
         self.stale.tables |= self.progress.error.is_some();
         self.stale.devices |= self.unwired.is_some();
         if self.devices.failures().next().is_some() {
@@ -272,11 +276,6 @@ impl Node {
         if listening != self.listening {
             self.make_report();
         }
-    }
-
-    /// Memory that a change took for a moment was released by somebody else.
-    pub fn note_tidied(&mut self) {
-        self.is_tidy = true;
     }
 
     /// What the maps hold, slots of rings included, and the Config that it was compiled from.
@@ -358,10 +357,10 @@ impl Node {
             Some(Compiled { config: Arc::clone(&self.config), observation: Arc::clone(observation) });
         self.progress.applied_generation = self.progress.generation;
         self.progress.error = None;
-        self.is_tidy &= ops.is_empty();
         self.look_for_listeners();
         self.make_report();
         if !ops.is_empty() {
+            self.tidy_later();
             tracing::info!(
                 generation = self.progress.generation.0,
                 frontends = self.tables.frontends.len(),
@@ -370,6 +369,26 @@ impl Node {
                 "applied"
             );
         }
+    }
+
+    /// Has memory given back that a change took for a moment, when no other change follows: it would take the memory again, and
+    /// wait for it.
+    fn tidy_later(&mut self) {
+        let since = match &self.tidying {
+            Some((since, tidying)) if !tidying.is_finished() => {
+                if since.elapsed() > LONGEST_UNTIDY {
+                    return;
+                }
+                tidying.abort();
+                *since
+            }
+            _ => Instant::now(),
+        };
+        let tidying = tokio::spawn(async {
+            sleep(QUIET).await;
+            tokio::task::spawn_blocking(release_memory);
+        });
+        self.tidying = Some((since, tidying));
     }
 
     /// Hears who looks for the addresses, and tells neighbours where they are, as far as it is news to them; after a start

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashSet;
 
+use super::rings::Slots;
 use super::{Compilation, Frontends, Problem, addresses, compile, compile_part, devices, hops};
 use crate::config::{Config, Endpoint, Frontend, RouteName};
 use crate::diff::diff;
@@ -64,7 +65,8 @@ pub fn recompile(config: &Config, host: &Host, last: &Last<'_>, limits: &Limits)
         .filter(|problem| problem.frontend().is_some_and(|endpoint| !left(endpoint)))
         .cloned()
         .collect();
-    let compiled = compile_part(&frontends, is_ours, host, last.tables, limits, &mut problems);
+    let compiled =
+        compile_part(Slots::OfNewRings, &frontends, is_ours, host, last.tables, limits, &mut problems);
     let to = Tables {
         devices: devices(host, last.tables),
         hops: hops_after(&compiled, host, last),

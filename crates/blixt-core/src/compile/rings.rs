@@ -33,7 +33,17 @@ impl Rings {
     }
 }
 
+/// Which rings are filled with slots.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Slots {
+    /// Those that the maps do not hold: nobody writes the others.
+    OfNewRings,
+    /// All whose slots are not known.
+    OfAllRings,
+}
+
 pub(super) fn assign(
+    slots: Slots,
     frontends: &Frontends<'_>,
     pools: &Pools<'_>,
     previous: &Tables,
@@ -51,7 +61,9 @@ pub(super) fn assign(
         };
         of_frontend.push(ids.get(hash).map(|id| {
             let ring = entries.entry(*id).or_insert_with(|| match previous.rings.get(id) {
-                Some(ring) if ring.hash == *hash && ring.slots.is_some() => ring.clone(),
+                Some(ring) if ring.hash == *hash && (slots == Slots::OfNewRings || ring.slots.is_some()) => {
+                    ring.clone()
+                }
                 _ => seats.ring(*hash),
             });
             (*id, ring.len)

@@ -93,7 +93,11 @@ impl Facts {
             !path.local
                 && self.links.get(&path.device).is_some_and(|link| link.up && link.arp && link.ethernet)
         };
-        self.paths.values().filter(resolvable).map(|path| (path.device, path.next_hop)).collect()
+        let mut hops: Vec<NeighbourKey> =
+            self.paths.values().filter(resolvable).map(|path| (path.device, path.next_hop)).collect();
+        // Addresses that follow each other mostly go the same way: what is left is soon sorted.
+        hops.dedup();
+        hops.into_iter().collect()
     }
 
     /// What all of it means for who asked.

@@ -21,24 +21,27 @@ const WORLD: [IpAddr; 2] = [
     IpAddr::V6(Ipv6Addr::new(0x3fff, 0xffff, 0xffff, 0, 0, 0, 0, 1)),
 ];
 
+/// Answers that are kept at once: each is a kilobyte, of which a path is a part of sixty bytes.
+const AT_ONCE: usize = 1024;
+
 /// The path to each address; one without a path is left out.
 pub(super) fn paths(
     asker: &mut Asker,
     addresses: &[IpAddr],
     links: &BTreeMap<u32, Link>,
 ) -> Result<BTreeMap<IpAddr, Path>, HostError> {
-    let requests: Vec<RouteNetlinkMessage> = addresses.iter().copied().map(request).collect();
-    let answers = asker.ask("look a route up", &requests, 0)?;
-    Ok(addresses
-        .iter()
-        .zip(answers)
-        .filter_map(|(address, answer)| match answer {
+    let mut paths = Vec::with_capacity(addresses.len());
+    for addresses in addresses.chunks(AT_ONCE) {
+        let requests: Vec<RouteNetlinkMessage> = addresses.iter().copied().map(request).collect();
+        let answers = asker.ask("look a route up", &requests, 0)?;
+        paths.extend(addresses.iter().zip(answers).filter_map(|(address, answer)| match answer {
             Ok(Some(RouteNetlinkMessage::NewRoute(route))) => {
                 Some((*address, path(*address, &route, links)?))
             }
             _ => None,
-        })
-        .collect())
+        }));
+    }
+    Ok(paths.into_iter().collect())
 }
 
 /// What the machine reaches the world from, for each family that has a default route.

@@ -198,7 +198,6 @@ impl Balancer {
                         drop(statuses);
                         release_memory();
                     });
-                    self.node.note_tidied();
                 }
             }
         }
