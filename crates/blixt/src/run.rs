@@ -25,6 +25,7 @@ use crate::node::TICK;
 use crate::node::signals::{End, Signals, Wish};
 use crate::node::start::{Start, current, drive, notify};
 use crate::source::Source;
+use crate::source::ahead::Ahead;
 use crate::source::pending::Changes;
 use crate::status::dir::StatusDir;
 
@@ -38,9 +39,10 @@ pub fn run(args: RunArgs) -> anyhow::Result<Exit> {
 
 async fn follow(settings: Settings) -> anyhow::Result<Exit> {
     let Settings { files, status_dir, node } = settings;
+    let ahead = Ahead::begin(&files);
     let mut signals = Signals::new()?;
     let prepared = Start::prepare(node, |runtime_dir| {
-        let source = Source::open(&files, &runtime_dir.memory())?;
+        let source = Source::open(&files, &runtime_dir.memory(), ahead)?;
         let status_dir = status_dir.as_deref().map(StatusDir::open).transpose()?;
         let book = status_dir.as_ref().map(StatusDir::book).transpose()?.unwrap_or_default();
         Ok((source, status_dir, book))

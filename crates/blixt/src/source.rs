@@ -6,6 +6,7 @@
 //!                                                        Memory (across restarts)
 //! ```
 
+pub mod ahead;
 pub mod memory;
 pub mod pending;
 pub mod read;
@@ -21,6 +22,7 @@ use std::path::{Path, PathBuf};
 use blixt_core::translate::Touched;
 use jiff::Timestamp;
 
+use self::ahead::Ahead;
 use self::memory::Memory;
 use self::pending::Changes;
 use self::read::Reader;
@@ -82,15 +84,16 @@ fn is_stream(path: &Path) -> bool {
 }
 
 impl Source {
-    /// Watches files and directories; what was known of their objects before is in `memory_file`.
-    pub fn open(roots: &[PathBuf], memory_file: &Path) -> anyhow::Result<Self> {
+    /// Watches files and directories; what was known of their objects before is in `memory_file`. What was read `ahead` is not
+    /// parsed again.
+    pub fn open(roots: &[PathBuf], memory_file: &Path, ahead: Ahead) -> anyhow::Result<Self> {
         let roots = roots.iter().map(std::path::absolute).collect::<Result<_, _>>()?;
         let (memory, known) = Memory::open(memory_file)?;
         Ok(Self {
             roots,
             watcher: Watcher::new()?,
             memory,
-            reader: Reader::default(),
+            reader: Reader::after(ahead),
             store: Store::remembering(known),
         })
     }
@@ -125,6 +128,7 @@ impl Source {
         } else {
             self.read_files(changes)
         };
+        self.reader.forget_ahead();
         if readings.is_empty() {
             return Touched::default();
         }

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use blixt::source::Source;
+use blixt::source::ahead::Ahead;
 use blixt::source::pending::Changes;
 use blixt_core::api::ObjectKey;
 use blixt_core::compile::compile;
@@ -115,7 +116,7 @@ proptest! {
 const OTHER: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: other}\nspec: {ports: [{port: 1}]}\n";
 
 fn open(directory: &TempDir, memory: &Path) -> Source {
-    let mut source = Source::open(&[directory.path().to_owned()], memory).unwrap();
+    let mut source = Source::open(&[directory.path().to_owned()], memory, Ahead::default()).unwrap();
     refresh(&mut source);
     source
 }

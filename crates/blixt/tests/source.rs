@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use blixt::source::Source;
+use blixt::source::ahead::Ahead;
 use blixt::source::pending::Changes;
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -73,7 +74,8 @@ impl World {
 }
 
 fn open(directory: &TempDir, root: &str) -> Source {
-    Source::open(&[directory.path().join(root)], &directory.path().join("memory.jsonl")).unwrap()
+    Source::open(&[directory.path().join(root)], &directory.path().join("memory.jsonl"), Ahead::default())
+        .unwrap()
 }
 
 fn move_over(from: &Path, content: &str, to: &Path) {

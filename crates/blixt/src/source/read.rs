@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use blixt_core::manifest::{self, Problem};
 
+use super::ahead::Ahead;
 use super::scan::Fingerprint;
 use super::store::Reading;
 use super::text_hash;
@@ -18,9 +19,15 @@ const LARGEST_FILE: u64 = 128 << 20;
 #[derive(Debug, Default)]
 pub struct Reader {
     last: BTreeMap<PathBuf, (Fingerprint, u64)>,
+    ahead: Ahead,
 }
 
 impl Reader {
+    /// Of files that may have been read ahead.
+    pub fn after(ahead: Ahead) -> Self {
+        Self { ahead, ..Self::default() }
+    }
+
     /// Reads a file and parses it, unless it is what it was. A file that is known to have `changed` is read even if
     /// its fingerprint says otherwise: clocks of file systems are coarse.
     pub fn read(&mut self, path: &Path, fingerprint: Fingerprint, changed: bool) -> Option<Reading> {
@@ -35,7 +42,7 @@ impl Reader {
                 if last.is_some_and(|(_, known)| known == hash) {
                     return None;
                 }
-                let documents = manifest::parse(&text);
+                let documents = self.ahead.take(path, hash).unwrap_or_else(|| manifest::parse(&text));
                 Some(Reading::Text(text, documents))
             }
             Err(error) => {
@@ -43,6 +50,11 @@ impl Reader {
                 Some(if error.kind() == ErrorKind::NotFound { Reading::Gone } else { unreadable(&error) })
             }
         }
+    }
+
+    /// Forgets what was read ahead and is not wanted.
+    pub fn forget_ahead(&mut self) {
+        self.ahead = Ahead::default();
     }
 
     /// Reads the file anew when it is there again.
@@ -105,6 +117,7 @@ pub fn unreadable(error: &io::Error) -> Reading {
     })
 }
 
-fn read_text(path: &Path) -> io::Result<String> {
+/// The text of a file.
+pub fn read_text(path: &Path) -> io::Result<String> {
     text_of(fs::File::open(path)?)
 }
