@@ -51,6 +51,10 @@ pub(crate) fn claim<A: Address, S: State<A>>(state: &S, room: &mut Room<A>) -> S
         Claim::Taken => return Step::UNCLAIMED,
         Claim::Full => return DropReason::TableFull.into(),
     }
+    // Who is looked at does not give way to the other half, which is the next to want a place.
+    if state.flow(&room.opposite_key).is_none() {
+        return DropReason::TableFull.into();
+    }
     match state.set_flow(&room.headers.key, &room.flow) {
         Ok(()) => Step::UNKNOWN,
         Err(reason) => reason.into(),
