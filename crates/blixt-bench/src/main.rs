@@ -7,6 +7,7 @@ mod bulk;
 mod change;
 mod connections;
 mod fleet;
+mod flood;
 mod generator;
 mod nat;
 mod packet;

@@ -33,6 +33,7 @@ pub struct Stage {
     pub lab: Lab,
     hook: Hook,
     blixt: PathBuf,
+    flows: Option<u32>,
     directory: TempDir,
     process: Option<Process>,
 }
@@ -57,7 +58,13 @@ impl Stage {
         let lab = Lab::new(layout)?;
         let directory = TempDir::new().context("cannot make a directory for manifests")?;
         fs::create_dir(directory.path().join("manifests"))?;
-        Ok(Self { lab, hook, blixt: blixt.to_owned(), directory, process: None })
+        Ok(Self { lab, hook, blixt: blixt.to_owned(), flows: None, directory, process: None })
+    }
+
+    /// The same with tables that have room for so many connections, whatever the machine's memory.
+    pub fn with_room(mut self, flows: u32) -> Self {
+        self.flows = Some(flows);
+        self
     }
 
     /// Writes a file of manifests whole, and moves it into place; answers when it began to move.
@@ -75,6 +82,9 @@ impl Stage {
         let mut command = Command::new(&self.blixt);
         let hook = self.hook.suffix();
         command.args(["run", "--hook", hook, "--listen", METRICS, "-f"]).arg(self.manifests());
+        if let Some(flows) = self.flows {
+            command.args(["--flows", &flows.to_string()]);
+        }
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let at = Instant::now();
         self.process = Some(Process::start(&self.lab.balancer, &mut command)?);

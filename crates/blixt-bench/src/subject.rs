@@ -3,7 +3,7 @@
 use anyhow::Result;
 use blixt_bars::Line;
 
-use crate::{Args, bulk, change, connections, generator, packet, ring, start};
+use crate::{Args, bulk, change, connections, flood, generator, packet, ring, start};
 
 /// A subject.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, clap::ValueEnum)]
@@ -24,6 +24,8 @@ pub enum Subject {
     /// Connections a second in those by plain routing, nftables and proxies (P16): 1 is as many. Processor time that one adds to plain routing, in what nftables adds (P17), and the time of a request and its
     /// response in theirs (P18): less is better. Small datagrams in those through nftables, and connections to 10 000 listeners in those to one: 1 is as many.
     Connections,
+    /// Connections a second amid a flood of SYNs, ten times as many as the table of flows has room for, in those of the same machine without it (R6): 1 is as many.
+    Flood,
     /// Milliseconds until a changed EndpointSlice among 10 000 routes is in the maps (P21): no ratio.
     Change,
     /// Seconds of a cold start with 10 000 routes (P22), and the memory that the process keeps, and keeps with one route (P23): no ratios.
@@ -43,6 +45,7 @@ impl Subject {
             Self::Generator => generator::measure(blixt, floor, rounds),
             Self::Bulk => bulk::measure(blixt, rounds),
             Self::Connections => connections::measure(blixt, rounds),
+            Self::Flood => Ok(vec![flood::measure(blixt, rounds)?]),
             Self::Change => Ok(vec![change::measure(blixt, rounds)?]),
             Self::Start => start::measure(blixt, rounds),
         }
