@@ -4,6 +4,7 @@
 //! whatever else the machine does meets all of them.
 
 mod bulk;
+mod chains;
 mod change;
 mod connections;
 mod fleet;
