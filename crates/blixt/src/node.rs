@@ -190,14 +190,6 @@ impl Node {
         self.observation = Some(observation);
     }
 
-    /// Has the ways to backends looked up that the first Config will most likely name.
-    pub fn expect(&mut self, backends: BTreeSet<IpAddr>) {
-        // What an earlier process needed may be more, and is not given up before it is known.
-        if !self.dataplane.found().is_taken_over && !backends.is_empty() {
-            self.interest = self.machine.follow(Interest { backends, addresses: BTreeSet::new() });
-        }
-    }
-
     /// Takes in what the data plane should do from now on. Generations count from 1.
     pub fn set_config(&mut self, config: Arc<Config>, generation: Generation) {
         self.config = config;

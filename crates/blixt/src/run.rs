@@ -51,7 +51,6 @@ async fn follow(settings: Settings) -> anyhow::Result<Exit> {
     let (source, status_dir, book) = own;
     let (told, mut statuses_told) = mpsc::channel(1);
     let mut balancer = Balancer::new(node, source, status_dir, book, &runtime_dir, told);
-    balancer.look_ahead();
     balancer.read_files(&Changes::all());
     balancer.observe(current(&mut observations));
 

@@ -14,10 +14,9 @@ pub mod scan;
 pub mod store;
 pub mod watch;
 
+use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
-use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use blixt_core::translate::Touched;
@@ -107,11 +106,6 @@ impl Source {
     /// The same, for the facts about the machine that belong to a Snapshot.
     pub fn store_mut(&mut self) -> &mut Store {
         &mut self.store
-    }
-
-    /// The addresses of all endpoints that were read ahead.
-    pub fn endpoints_ahead(&mut self) -> BTreeSet<IpAddr> {
-        self.reader.endpoints_ahead()
     }
 
     /// Waits until something changed.

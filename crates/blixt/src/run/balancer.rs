@@ -92,11 +92,6 @@ impl Balancer {
         &mut self.node
     }
 
-    /// Has the ways to endpoints looked up that were read ahead, while they are translated.
-    pub fn look_ahead(&mut self) {
-        self.node.expect(self.source.endpoints_ahead());
-    }
-
     /// Waits for changes of files.
     pub async fn file_changes(&mut self) -> anyhow::Result<Changes> {
         self.source.changes().await

@@ -3,13 +3,11 @@
 //! Only the documents are kept, with the hash of the text that they were read from: whoever reads the file, and finds that text, need not
 //! parse it.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 
-use blixt_core::api::Object;
-use blixt_core::manifest::{self, Content, Document};
+use blixt_core::manifest::{self, Document};
 
 use super::read::read_text;
 use super::scan::scan;
@@ -40,30 +38,14 @@ impl Ahead {
         Self { reader: Some(thread::spawn(read)), parsed: Parsed::new() }
     }
 
-    /// The addresses of all endpoints in it: whoever gets packets is most likely among them.
-    pub fn endpoints(&mut self) -> BTreeSet<IpAddr> {
-        self.wait();
-        let documents = self.parsed.values().flat_map(|(_, documents)| documents);
-        let slices = documents.filter_map(|document| match &document.content {
-            Content::Object(Object::EndpointSlice(slice)) => Some(slice),
-            _ => None,
-        });
-        let endpoints = slices.flat_map(|slice| &slice.spec.endpoints);
-        endpoints.flat_map(|endpoint| &endpoint.addresses).filter_map(|text| text.parse().ok()).collect()
-    }
-
     /// The documents of a file whose text has this hash, once.
     pub fn take(&mut self, path: &Path, hash: u64) -> Option<Vec<Document>> {
-        self.wait();
-        let (known, documents) = self.parsed.remove(path)?;
-        (known == hash).then_some(documents)
-    }
-
-    fn wait(&mut self) {
         if let Some(reader) = self.reader.take() {
             // What it could not read, whoever asks can try himself.
             self.parsed = reader.join().unwrap_or_default();
         }
+        let (known, documents) = self.parsed.remove(path)?;
+        (known == hash).then_some(documents)
     }
 }
 
@@ -72,16 +54,6 @@ mod tests {
     use std::fs;
 
     use super::*;
-
-    #[test]
-    fn the_addresses_of_endpoints_are_known_ahead() {
-        let directory = tempfile::tempdir().unwrap();
-        let text = "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: a}\naddressType: IPv4\n\
-                    ports: [{port: 80}]\nendpoints: [{addresses: [10.0.0.2]}, {addresses: [10.0.0.1]}]\n";
-        fs::write(directory.path().join("a.yaml"), text).unwrap();
-        let mut ahead = Ahead::begin(&[directory.path().to_owned()]);
-        assert_eq!(ahead.endpoints(), BTreeSet::from([[10, 0, 0, 1].into(), [10, 0, 0, 2].into()]));
-    }
 
     #[test]
     fn what_was_read_ahead_counts_once_and_only_for_the_same_text() {

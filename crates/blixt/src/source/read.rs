@@ -1,9 +1,8 @@
 //! Reads files, and only those that changed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, ErrorKind, Read};
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use blixt_core::manifest::{self, Problem};
@@ -51,11 +50,6 @@ impl Reader {
                 Some(if error.kind() == ErrorKind::NotFound { Reading::Gone } else { unreadable(&error) })
             }
         }
-    }
-
-    /// The addresses of all endpoints that were read ahead.
-    pub fn endpoints_ahead(&mut self) -> BTreeSet<IpAddr> {
-        self.ahead.endpoints()
     }
 
     /// Forgets what was read ahead and is not wanted.
