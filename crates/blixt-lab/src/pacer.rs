@@ -128,12 +128,14 @@ struct Window {
 impl Window {
     /// How many may be sent now.
     fn room(&mut self, report: &PacerReport) -> u64 {
+        // An answer that came after all opens no window.
+        self.given_up = self.given_up.min(report.lost());
         if report.answered > self.answered {
             (self.answered, self.since) = (report.answered, Instant::now());
         } else if self.since.elapsed() > SILENCE {
             (self.given_up, self.since) = (report.lost(), Instant::now());
         }
-        WINDOW.saturating_sub(report.lost().saturating_sub(self.given_up))
+        WINDOW.saturating_sub(report.lost() - self.given_up)
     }
 }
 

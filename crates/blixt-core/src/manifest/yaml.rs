@@ -41,8 +41,9 @@ pub fn chunks(text: &str) -> Vec<Chunk<'_>> {
     let mut empty = true;
     let mut at = 0;
     for (line_number, line) in (1..).zip(text.split_inclusive('\n')) {
-        let marker = line.starts_with("---") && line[3..].chars().next().is_none_or(char::is_whitespace);
-        if marker || line.trim_end() == "..." {
+        let marker = ["---", "..."].iter().any(|marker| line.starts_with(marker))
+            && line[3..].chars().next().is_none_or(char::is_whitespace);
+        if marker {
             if !empty {
                 chunks.push(Chunk { text: &text[start..at], span: start..at, line: start_line });
             }

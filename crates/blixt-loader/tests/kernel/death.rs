@@ -14,7 +14,7 @@ use blixt_cases::host::{Clock, begin, show};
 use blixt_cases::network::{BACKEND_SIDE, CLIENT_SIDE, INNER_MAC, Net, OUR_MAC, PROTOCOLS, nets};
 use blixt_cases::packet::{ACK, IpPacket};
 use blixt_cases::{Given, client_sends};
-use blixt_core::compile::{Compilation, compile};
+use blixt_core::compile::{Compilation, compile, with_slots};
 use blixt_core::config::{Backend, Config, Endpoint, Forwarding, Frontend, Pool, Protocol, RouteName, Share};
 use blixt_core::diff::diff;
 use blixt_core::host::{Device, Host, Mac, Path};
@@ -318,7 +318,8 @@ fn compiled(wanted: &Wanted, previous: &Tables) -> Tables {
     let Compilation { tables, problems } =
         compile(&wanted.config, &wanted.host, previous, &options().capacity.limits);
     assert_eq!(problems, []);
-    tables
+    // What is read back does not say what rings hold, and the simulation looks into them.
+    with_slots(&tables, &wanted.config, &wanted.host, &options().capacity.limits)
 }
 
 /// Nobody is served, on the addresses of both.

@@ -35,7 +35,8 @@ impl Ahead {
             };
             files.filter_map(parse).collect()
         };
-        Self { reader: Some(thread::spawn(read)), parsed: Parsed::new() }
+        // Without a thread the files are parsed when they are asked for.
+        Self { reader: thread::Builder::new().spawn(read).ok(), parsed: Parsed::new() }
     }
 
     /// The documents of a file whose text has this hash, once.
