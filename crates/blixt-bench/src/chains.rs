@@ -3,20 +3,18 @@
 //! A map leads from each service's address, protocol and port to a chain of the service, which goes to the chain of one of its backends
 //! at random. Services and backends are those of the routes that Blixt has.
 
-use std::fmt::Write as _;
-use std::io::Write as _;
-use std::process::Command;
-use std::time::Instant;
+use std::fmt::Write;
 
 use anyhow::Result;
 use blixt_lab::Machine;
 
 use crate::fleet::{self, LARGE, NODES, TARGET};
+use crate::nft::Table;
 
 /// The chains, in force as long as this lives.
 #[derive(Debug)]
 pub struct Chains {
-    machine: Machine,
+    table: Table,
     /// Where the first backend of the last service stands, as a route's number.
     last: u32,
 }
@@ -24,33 +22,18 @@ pub struct Chains {
 impl Chains {
     /// Loads the chains of 10 000 services; answers with the seconds that it took.
     pub fn load() -> Result<(Self, f64)> {
-        let chains = Self { machine: Machine::new("chains")?, last: LARGE - 1 };
-        let seconds = chains.run(&everything())?;
-        Ok((chains, seconds))
+        let table = Table::on(&Machine::new("chains")?);
+        let took = table.take_in(&everything())?;
+        Ok((Self { table, last: LARGE - 1 }, took.as_secs_f64()))
     }
 
     /// Replaces one backend of the last service by another; answers with the seconds that it took.
     pub fn change(&mut self) -> Result<f64> {
         let [first, second] = [LARGE - 1, LARGE];
         let (goes, comes) = if self.last == first { (first, second) } else { (second, first) };
-        let seconds = self.run(&replacement(goes, comes))?;
+        let took = self.table.take_in(&replacement(goes, comes))?;
         self.last = comes;
-        Ok(seconds)
-    }
-
-    fn run(&self, rules: &str) -> Result<f64> {
-        let mut file = tempfile::NamedTempFile::new()?;
-        file.write_all(rules.as_bytes())?;
-        let begun = Instant::now();
-        self.machine.output(Command::new("nft").arg("-f").arg(file.path()))?;
-        Ok(begun.elapsed().as_secs_f64())
-    }
-}
-
-impl Drop for Chains {
-    fn drop(&mut self) {
-        // With their namespace they go in any case, but nobody would wait for it.
-        let _ = self.machine.output(Command::new("nft").args(["delete", "table", "ip", "bench"]));
+        Ok(took.as_secs_f64())
     }
 }
 

@@ -1,20 +1,19 @@
 //! Forwarding without sockets: frames that the kernel makes by itself leave the client's device, and are counted and dropped where
 //! the backend's raw table meets them. Nothing but the way between the two is measured.
 
-use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use blixt_bars::{Bar, Line, Part};
-use blixt_lab::{Machine, Offload};
+use blixt_lab::Offload;
 use nix::net::if_::if_nametoindex;
 
 use crate::fleet;
 use crate::nat::{Nat, Source};
+use crate::nft::Table;
 use crate::packet::frame::{CLIENTS, FRAME, Family, Place, Shape, Transport};
 use crate::packet::run::{Floor, Hook, Walk};
 use crate::pin::pinned;
@@ -111,6 +110,7 @@ fn measure_pinned(blixt: &Path, floor: &Path, rounds: usize) -> Result<Vec<Vec<[
 
 /// A stage with a generator at the client and a counter at the backend.
 struct Scene {
+    counter: Table,
     stage: Stage,
     generator: Floor,
     device: u32,
@@ -126,11 +126,10 @@ impl Scene {
         // Where the frames say they come from; and a device that takes frames which are not yet packets of the stack.
         lab.balancer.ip("route add 10.200.0.0/16 via 10.0.0.2")?;
         lab.balancer.offload("client", Offload::Receive, true)?;
-        let mut rules = tempfile::NamedTempFile::new()?;
-        write!(rules, "{COUNT}")?;
-        lab.other(1).output(Command::new("nft").arg("-f").arg(rules.path()))?;
+        let counter = Table::on(lab.other(1));
+        counter.take_in(COUNT)?;
         let device = lab.client.run(|| if_nametoindex("eth0"))?;
-        Ok(Self { generator: Floor::load(floor, 1)?, device, stage })
+        Ok(Self { counter, generator: Floor::load(floor, 1)?, device, stage })
     }
 
     fn rates(&mut self, mode: Mode) -> Result<[Rate; 2]> {
@@ -188,7 +187,7 @@ impl Scene {
     }
 
     fn send(&mut self, walk: &Walk, packets: u32) -> Result<()> {
-        let Self { stage, generator, device } = self;
+        let Self { stage, generator, device, .. } = self;
         stage
             .lab
             .client
@@ -211,9 +210,7 @@ impl Scene {
     }
 
     fn arrived(&self) -> Result<u64> {
-        let node: &Machine = self.stage.lab.other(1);
-        let text = node.output(Command::new("nft").args(["list", "table", "ip", "bench"]))?;
-        counted(&text).context("nft list table ip bench: no counter")
+        counted(&self.counter.list()?).context("nft list table ip bench: no counter")
     }
 }
 

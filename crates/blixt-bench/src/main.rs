@@ -11,6 +11,7 @@ mod fleet;
 mod flood;
 mod generator;
 mod nat;
+mod nft;
 mod packet;
 mod pin;
 mod plot;

@@ -1,11 +1,11 @@
 //! What Blixt is compared with: nftables, DNAT with and without masquerade, on the same machine.
 
-use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::process::Command;
 
 use anyhow::Result;
 use blixt_lab::Machine;
+
+use crate::nft::Table;
 
 /// The address that nftables translates.
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 1);
@@ -22,7 +22,7 @@ pub enum Source {
 /// The rules, in force on a machine as long as this lives.
 #[derive(Debug)]
 pub struct Nat {
-    machine: Machine,
+    _table: Table,
 }
 
 impl Nat {
@@ -32,9 +32,8 @@ impl Nat {
             Source::Client => "",
             Source::Machine => "ct status dnat masquerade",
         };
-        let mut file = tempfile::NamedTempFile::new()?;
-        write!(
-            file,
+        let table = Table::on(machine);
+        table.take_in(&format!(
             "\
 table ip bench {{
   chain destination {{
@@ -48,20 +47,12 @@ table ip bench {{
 }}
 ",
             backend.port()
-        )?;
-        machine.output(Command::new("nft").arg("-f").arg(file.path()))?;
-        Ok(Self { machine: machine.clone() })
+        ))?;
+        Ok(Self { _table: table })
     }
 
     /// What a client dials for a backend's port.
     pub fn frontend(port: u16) -> SocketAddr {
         SocketAddr::new(ADDRESS.into(), port)
-    }
-}
-
-impl Drop for Nat {
-    fn drop(&mut self) {
-        // With its namespace it goes in any case.
-        let _ = self.machine.output(Command::new("nft").args(["delete", "table", "ip", "bench"]));
     }
 }
