@@ -39,27 +39,29 @@ pub fn measure(blixt: &Path, rounds: usize) -> Result<Vec<Line>> {
 }
 
 fn measure_pinned(blixt: &Path, rounds: usize) -> Result<Vec<Line>> {
+    let bare = Scene::new(Stage::new(blixt, fleet::NODES)?)?;
+    let bare_wire = Scene::new(Stage::on_wire(blixt, fleet::NODES, Hook::Tc)?)?;
     let mut local = Scene::new(Stage::new(blixt, fleet::NODES)?)?;
     let mut wire = Scene::new(Stage::on_wire(blixt, fleet::NODES, Hook::Tc)?)?;
     let mut xdp = Scene::new(Stage::on_wire(blixt, fleet::NODES, Hook::Xdp)?)?;
     let node = address(Family::V4, 1, Lab::OTHER);
-    Kind::give_addresses(&local.stage.lab.balancer)?;
+    Kind::give_addresses(&bare.stage.lab.balancer)?;
     let [mut plain, mut balanced, mut nat, mut full] = [const { NONE }; 4];
     let [mut wire_plain, mut wire_balanced, mut wire_nat, mut wire_xdp] = [const { NONE }; 4];
     let mut proxied = [const { NONE }; Kind::ALL.len()];
     for _ in 0..rounds {
-        local.plain(&mut plain)?;
+        bare.plain(&mut plain)?;
         local.balanced(&mut balanced)?;
-        local.nat(PORTS[2], Source::Client, &mut nat)?;
-        local.nat(PORTS[3], Source::Machine, &mut full)?;
+        bare.nat(PORTS[2], Source::Client, &mut nat)?;
+        bare.nat(PORTS[3], Source::Machine, &mut full)?;
         for ((kind, port), rates) in Kind::ALL.into_iter().zip(&PORTS[4..]).zip(&mut proxied) {
-            let lab = &local.stage.lab;
+            let lab = &bare.stage.lab;
             let _proxy = kind.start(&lab.balancer, &lab.client, SocketAddr::new(node, *port))?;
-            local.transfer(kind.frontend(*port), rates)?;
+            bare.transfer(kind.frontend(*port), rates)?;
         }
-        wire.plain(&mut wire_plain)?;
+        bare_wire.plain(&mut wire_plain)?;
         wire.balanced(&mut wire_balanced)?;
-        wire.nat(PORTS[2], Source::Client, &mut wire_nat)?;
+        bare_wire.nat(PORTS[2], Source::Client, &mut wire_nat)?;
         xdp.balanced(&mut wire_xdp)?;
     }
     let part = |name: &str, rates: &[f64]| Part::new(name, "Gbit/s", rates.to_vec());

@@ -58,10 +58,11 @@ pub fn measure(blixt: &Path, rounds: usize) -> Result<Vec<Line>> {
 }
 
 fn measure_pinned(blixt: &Path, rounds: usize) -> Result<Vec<Line>> {
+    let bare = Stage::new(blixt, NODES)?;
     let mut small = Stage::new(blixt, NODES)?;
     let mut large = Stage::new(blixt, NODES)?;
     let mut servers = Vec::new();
-    for (stage, routes) in [(&small, 1), (&large, LARGE)] {
+    for (stage, routes) in [(&bare, 1), (&small, 1), (&large, LARGE)] {
         stage.lab.client.sysctl("net/ipv4/ip_local_port_range", "1024 65535")?;
         fleet::route_pods(&stage.lab)?;
         fleet::write(stage, routes)?;
@@ -69,34 +70,35 @@ fn measure_pinned(blixt: &Path, rounds: usize) -> Result<Vec<Line>> {
     }
     let pod = |port: usize| SocketAddr::new(fleet::backend(1, 0).ip(), PORTS[port]);
     fleet::write_udp(&small, &[fleet::backend(1, 0)])?;
-    let sink = sink(small.lab.other(1))?;
+    let [bare_sink, sink] = [sink(bare.lab.other(1))?, sink(small.lab.other(1))?];
     large.start_and_wait()?;
     let many: Vec<SocketAddr> = (0..LARGE).map(|number| fleet::frontend(number * STRIDE % LARGE)).collect();
-    Kind::give_addresses(&small.lab.balancer)?;
-    let client = small.lab.client.clone();
+    Kind::give_addresses(&bare.lab.balancer)?;
+    let Lab { client, balancer, .. } = &bare.lab;
+    let our_client = small.lab.client.clone();
     let [mut plain, mut ours, mut nat, mut full, mut spread] = [const { Found::EMPTY }; 5];
     let mut proxied = [const { Found::EMPTY }; Kind::ALL.len()];
     for _ in 0..rounds {
-        plain.connections(&client, &[pod(1)])?;
-        plain.requests(&client, pod(1))?;
+        plain.connections(client, &[pod(1)])?;
+        plain.requests(client, pod(1))?;
         small.start_and_wait()?;
-        ours.connections(&client, &[fleet::frontend(0)])?;
+        ours.connections(&our_client, &[fleet::frontend(0)])?;
         spread.connections(&large.lab.client, &many)?;
-        ours.requests(&client, fleet::frontend(0))?;
-        ours.datagrams(&client, fleet::udp_frontend(), &sink)?;
+        ours.requests(&our_client, fleet::frontend(0))?;
+        ours.datagrams(&our_client, fleet::udp_frontend(), &sink)?;
         small.stop()?;
         for (port, source, found) in [(2, Source::Client, &mut nat), (3, Source::Machine, &mut full)] {
             let frontend = Nat::frontend(PORTS[port]);
-            let nat = Nat::start(&small.lab.balancer, pod(port), source)?;
-            found.connections(&client, &[frontend])?;
-            found.requests(&client, frontend)?;
+            let nat = Nat::start(balancer, pod(port), source)?;
+            found.connections(client, &[frontend])?;
+            found.requests(client, frontend)?;
             drop(nat);
-            let _nat = Nat::start(&small.lab.balancer, pod(0), source)?;
-            found.datagrams(&client, Nat::frontend(fleet::TARGET), &sink)?;
+            let _nat = Nat::start(balancer, pod(0), source)?;
+            found.datagrams(client, Nat::frontend(fleet::TARGET), &bare_sink)?;
         }
         for ((kind, port), found) in Kind::ALL.into_iter().zip(4..).zip(&mut proxied) {
-            let _proxy = kind.start(&small.lab.balancer, &client, pod(port))?;
-            found.connections(&client, &[kind.frontend(PORTS[port])])?;
+            let _proxy = kind.start(balancer, client, pod(port))?;
+            found.connections(client, &[kind.frontend(PORTS[port])])?;
         }
     }
     large.stop()?;

@@ -94,13 +94,18 @@ pub fn measure(blixt: &Path, floor: &Path, rounds: usize) -> Result<Vec<Line>> {
 
 /// Of each round, mode and number of flows.
 fn measure_pinned(blixt: &Path, floor: &Path, rounds: usize) -> Result<Vec<Vec<[Rate; 2]>>> {
+    let mut bare = Scene::new(Stage::new(blixt, fleet::NODES)?, floor)?;
     let mut stage = Scene::new(Stage::new(blixt, fleet::NODES)?, floor)?;
     let mut wire = Scene::new(Stage::on_wire(blixt, fleet::NODES, Hook::Xdp)?, floor)?;
     let mut all = Vec::new();
     for _ in 0..rounds {
         let mut round = Vec::new();
         for mode in Mode::ALL {
-            let scene = if mode == Mode::Xdp { &mut wire } else { &mut stage };
+            let scene = match mode {
+                Mode::Plain | Mode::Nat => &mut bare,
+                Mode::Tc => &mut stage,
+                Mode::Xdp => &mut wire,
+            };
             round.push(scene.rates(mode).with_context(|| mode.name())?);
         }
         all.push(round);
