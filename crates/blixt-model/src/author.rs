@@ -24,7 +24,7 @@ use crate::story::{Sight, Step, Story, Target};
 use draft::{Draft, Segment, tcp, udp};
 
 /// Most steps of a story.
-const LONGEST: usize = 40;
+const LONGEST: usize = 250;
 /// Ports of clients: few, so that they meet.
 const CLIENT_PORTS: [u16; 5] = [4242, 4243, 5000, 20_001, 20_003];
 
@@ -47,13 +47,17 @@ impl Author {
         Self { random: Random(seed), sight: target.sight() }
     }
 
-    /// A story.
+    /// A story. It ends before anything that the model does not decide.
     pub fn write(&mut self) -> Story {
         let mut story = Story::new(self.settings());
         let steps = 4 + self.random.below(LONGEST - 4);
         while story.script.steps.len() < steps {
             for step in self.steps(&story) {
                 story.goes_on(step);
+                if !story.is_decided(self.sight) {
+                    story.script.steps.pop();
+                    return Story::of(&story.script);
+                }
             }
         }
         story

@@ -7,7 +7,7 @@ use crate::author::Author;
 use crate::corpus::corpus;
 use crate::decode::annotated;
 use crate::shrink::shrunk;
-use crate::story::{Script, Sight, Story, Target};
+use crate::story::{Script, Story, Target};
 
 /// How much is to be done.
 #[derive(Clone, Debug)]
@@ -55,7 +55,7 @@ pub fn fuzz(target: &mut dyn Target, plan: &Plan) -> Result<u64, String> {
     let mut seed = plan.seed;
     while cases < plan.cases && start.elapsed() < plan.time {
         let story = Author::new(seed, target).write();
-        if is_decided(target, &story) && fails(target, &story) {
+        if fails(target, &story) {
             return Err(report(target, seed, &story));
         }
         cases += story.frames() as u64;
@@ -98,13 +98,6 @@ fn tell(target: &dyn Target, cases: u64, start: Instant) {
     eprintln!("{}: {cases} cases in {seconds:.0} s, {rate:.0} thousand a second", target.name());
 }
 
-/// Nothing in it is the kernel's to say, nor its clock's.
-fn is_decided(target: &dyn Target, story: &Story) -> bool {
-    let end = &story.end;
-    let hangs_on_clock = end.is_close && target.sight() != Sight::Everything;
-    !(end.asks_kernel || hangs_on_clock || end.has_late_syn && target.sight() == Sight::Xdp)
-}
-
 fn fails(target: &mut dyn Target, story: &Story) -> bool {
     (0..AGAIN).all(|_| play(target, story).is_err())
 }
@@ -119,7 +112,7 @@ fn play(target: &mut dyn Target, story: &Story) -> Result<(), String> {
 }
 
 fn report(target: &mut dyn Target, seed: u64, story: &Story) -> String {
-    let script = shrunk(&story.script, &mut |story| is_decided(target, story) && fails(target, story));
+    let script = shrunk(&story.script, &mut |story| story.is_decided(target.sight()) && fails(target, story));
     let error = play(target, &Story::of(&script)).err().unwrap_or_default();
     let name = target.name();
     format!(

@@ -112,6 +112,12 @@ impl Story {
         self.script.steps.push(step);
     }
 
+    /// Nothing in it is the kernel's to say, nor its clock's.
+    pub fn is_decided(&self, sight: Sight) -> bool {
+        let Model { asks_kernel, is_close, has_late_syn, .. } = self.end;
+        !(asks_kernel || is_close && sight != Sight::Everything || has_late_syn && sight == Sight::Xdp)
+    }
+
     /// The clock when the story began.
     pub fn beginning(&self) -> u32 {
         BEGINNING

@@ -47,6 +47,8 @@ struct Kernel<'a> {
     v4: HashMap<MapData, [u8; 16], [u8; 32]>,
     v6: HashMap<MapData, [u8; 40], [u8; 56]>,
     drops: PerCpuArray<MapData, u64>,
+    /// What they counted until the story at hand.
+    dropped: BTreeMap<DropReason, u64>,
 }
 
 impl<'a> Kernel<'a> {
@@ -54,22 +56,24 @@ impl<'a> Kernel<'a> {
         programs.begin(&tables());
         let pins = programs.pins();
         let drops = Map::PerCpuArray(MapData::from_pin(pins.join("DROPS")).unwrap());
+        let drops = drops.try_into().unwrap();
         Self {
             hook,
             v4: table(pins.join("FLOWS_V4")),
             v6: table(pins.join("FLOWS_V6")),
-            drops: drops.try_into().unwrap(),
+            dropped: dropped(&drops),
+            drops,
             programs,
         }
     }
 
     fn go(&mut self, story: &Story) -> Result<(), String> {
-        let mut wanted = self.dropped();
+        let mut wanted = self.dropped.clone();
         for (index, (step, outcome)) in story.script.steps.iter().zip(&story.outcomes).enumerate() {
             match (step, outcome) {
                 (Step::Frame(given), Some(outcome)) => {
                     let reason = self.show(given, outcome).map_err(|error| {
-                        let counted = off(&wanted, &self.dropped());
+                        let counted = off(&wanted, &dropped(&self.drops));
                         format!("step {index}\n{error}\n  counted beside what should be: {counted}")
                     })?;
                     if let Some(reason) = reason {
@@ -85,9 +89,9 @@ impl<'a> Kernel<'a> {
                 (Step::Forget(tuple), _) => self.forget(tuple),
             }
         }
-        let seen = self.dropped();
-        if seen != wanted {
-            return Err(format!("counted beside what should be: {}", off(&wanted, &seen)));
+        self.dropped = dropped(&self.drops);
+        if self.dropped != wanted {
+            return Err(format!("counted beside what should be: {}", off(&wanted, &self.dropped)));
         }
         self.compare_flows(story)
     }
@@ -155,11 +159,6 @@ impl<'a> Kernel<'a> {
         }
         difference(&wanted, &seen).map_or(Ok(()), Err)
     }
-
-    fn dropped(&self) -> BTreeMap<DropReason, u64> {
-        let count = |reason: DropReason| self.drops.get(&(reason as u32), 0).unwrap().iter().sum();
-        DropReason::ALL.iter().map(|reason| (*reason, count(*reason))).collect()
-    }
 }
 
 impl Target for Kernel<'_> {
@@ -194,10 +193,18 @@ impl Target for Kernel<'_> {
                 clear::<16, 12>(self.programs.pins().join("FRAGMENTS_V4"));
                 clear::<40, 12>(self.programs.pins().join("FRAGMENTS_V6"));
             }
-            Err(_) => self.programs.begin(&tables()),
+            Err(_) => {
+                self.programs.begin(&tables());
+                self.dropped = dropped(&self.drops);
+            }
         }
         result
     }
+}
+
+fn dropped(drops: &PerCpuArray<MapData, u64>) -> BTreeMap<DropReason, u64> {
+    let count = |reason: DropReason| drops.get(&(reason as u32), 0).unwrap().iter().sum();
+    DropReason::ALL.iter().map(|reason| (*reason, count(*reason))).collect()
 }
 
 /// By how much counters are off.
