@@ -15,6 +15,7 @@ use anyhow::{Context, Result};
 use blixt_bars::{Bar, Line, Part};
 use blixt_lab::Machine;
 use blixt_loader::{Dataplane, cleanup};
+use blixt_packet::abi::{NEW_FLOWS, in_a_window};
 
 use self::frame::{ACK, FOREIGN, FRONTEND, Family, Place, SYN, Shape, Transport};
 use self::run::{End, Floor, Hook, Walk, program};
@@ -29,6 +30,10 @@ const FRESH: u32 = 1 << 22;
 /// Room of the tables while known flows are measured, so that none is lost, and while new ones fill them.
 const ROOM: u32 = 1 << 20;
 const LITTLE_ROOM: u32 = 1 << 18;
+/// Runs of one measurement, a little over a tenth of a second.
+const RUNS: u32 = 1 << 19;
+/// Those of a flood, a second or nearly: several windows, each of which has a budget of new flows.
+const FLOOD_RUNS: u32 = 1 << 22;
 /// Measurements of each program in a round; the least disturbed one counts.
 const TRIES: usize = 3;
 
@@ -61,6 +66,8 @@ enum Packets {
     Spread(u32),
     /// Each begins a flow; the table is full.
     New,
+    /// The same, far more of them than one CPU takes on.
+    Flood,
     /// For somebody else.
     NotOurs,
 }
@@ -81,16 +88,15 @@ pub fn measure(floor: &Path, rounds: usize) -> Result<Vec<Line>> {
 /// Many lines: both hooks, known and new flows, both families and transports, and packets for somebody else.
 pub fn measure_all(floor: &Path, rounds: usize) -> Result<Vec<Line>> {
     let known = &[1, SOME, MANY];
-    let costs = costs(floor, rounds, known, &["begin", "half"])?;
-    let mut lines = lines(&costs, known)?;
+    let mut lines = lines(&costs(floor, rounds, known)?, known)?;
+    let costs = alone(|| flood(floor, rounds))?;
     for (hook, what) in [
         (Hook::Xdp, "P6 XDP, a flood of new flows, the table full, against the floor of one half"),
         (Hook::Tc, "P6 TC, a flood of new flows, the table full, against the floor of one half"),
     ] {
-        let new = |program| target(program, hook, Packets::New);
-        lines.push(
-            line(&costs, what, 0.35, new(Program::Blixt), new(Program::Floor("half")))?.stretched(0.25),
-        );
+        let ours = target(Program::Blixt, hook, Packets::Flood);
+        let half = target(Program::Floor("half"), hook, Packets::New);
+        lines.push(line(&costs, what, 0.35, ours, half)?.stretched(0.25));
     }
     lines.extend(listeners(floor, rounds)?);
     Ok(lines)
@@ -99,11 +105,11 @@ pub fn measure_all(floor: &Path, rounds: usize) -> Result<Vec<Line>> {
 /// The same without what takes longest, the largest number of flows, in one round.
 pub fn measure_few(floor: &Path) -> Result<Vec<Line>> {
     let known = &[1, SOME];
-    lines(&costs(floor, 1, known, &["begin"])?, known)
+    lines(&costs(floor, 1, known)?, known)
 }
 
-/// What packets cost at so many established flows, and those that begin one, beside these floors.
-fn costs(floor: &Path, rounds: usize, counts: &[u32], new: &[&'static str]) -> Result<Costs> {
+/// What packets cost at so many established flows, and those that begin one.
+fn costs(floor: &Path, rounds: usize, counts: &[u32]) -> Result<Costs> {
     let most = counts.iter().copied().max().unwrap_or(1);
     let mut targets = Vec::new();
     for hook in [Hook::Tc, Hook::Xdp] {
@@ -121,7 +127,7 @@ fn costs(floor: &Path, rounds: usize, counts: &[u32], new: &[&'static str]) -> R
     }
     let flows = [(TCP4, most), (UDP4, SOME), (TCP6, SOME)];
     let mut costs = alone(|| known(floor, rounds, &targets, &flows))?;
-    costs.extend(alone(|| fresh(floor, rounds, new))?);
+    costs.extend(alone(|| fresh(floor, rounds))?);
     Ok(costs)
 }
 
@@ -132,7 +138,7 @@ fn listeners(object: &Path, rounds: usize) -> Result<Vec<Line>> {
     let targets = [Hook::Xdp, Hook::Tc].map(|hook| packets.map(|packets| ours(hook, packets)));
     let costs = alone(|| {
         let mut floor = Floor::load(object, LITTLE_ROOM)?;
-        let mut dataplane = world::open(ROOM)?;
+        let mut dataplane = world::open(ROOM, u32::MAX)?;
         world::add_listeners(&mut dataplane)?;
         for walk in packets.map(|packets| ours(Hook::Tc, packets).walk()) {
             world::establish(&mut dataplane, &walk)?;
@@ -160,7 +166,7 @@ fn alone<T: Send>(take: impl FnOnce() -> Result<T> + Send) -> Result<T> {
 /// What packets of established flows, and those for others, cost. The first shape's flows are the floor's, too.
 fn known(object: &Path, rounds: usize, targets: &[Target], flows: &[(Shape, u32)]) -> Result<Costs> {
     let mut floor = Floor::load(object, ROOM * 2)?;
-    let mut dataplane = world::open(ROOM)?;
+    let mut dataplane = world::open(ROOM, u32::MAX)?;
     for (index, (shape, count)) in flows.iter().enumerate() {
         let established = target(Program::Blixt, Hook::Tc, Packets::Established(*shape, *count));
         world::establish(&mut dataplane, &established.walk())?;
@@ -171,15 +177,24 @@ fn known(object: &Path, rounds: usize, targets: &[Target], flows: &[(Shape, u32)
     take(&mut floor, &mut dataplane, targets, rounds)
 }
 
-/// What packets that begin a flow cost, and these floors.
-fn fresh(object: &Path, rounds: usize, floors: &[&'static str]) -> Result<Costs> {
+/// What packets that begin a flow cost, however many they are.
+fn fresh(object: &Path, rounds: usize) -> Result<Costs> {
+    full(object, rounds, u32::MAX, &[(Program::Floor("begin"), Packets::New), (Program::Blixt, Packets::New)])
+}
+
+/// What those of a flood cost.
+fn flood(object: &Path, rounds: usize) -> Result<Costs> {
+    let targets = [(Program::Floor("half"), Packets::New), (Program::Blixt, Packets::Flood)];
+    full(object, rounds, in_a_window(NEW_FLOWS), &targets)
+}
+
+/// What new flows cost where the table is full.
+fn full(object: &Path, rounds: usize, new_flows: u32, targets: &[(Program, Packets)]) -> Result<Costs> {
     let mut floor = Floor::load(object, LITTLE_ROOM * 2)?;
-    let mut dataplane = world::open(LITTLE_ROOM)?;
-    let mut targets = Vec::new();
-    for hook in [Hook::Tc, Hook::Xdp] {
-        let programs = floors.iter().map(|name| Program::Floor(name)).chain([Program::Blixt]);
-        targets.extend(programs.map(|program| target(program, hook, Packets::New)));
-    }
+    let mut dataplane = world::open(LITTLE_ROOM, new_flows)?;
+    let targets = [Hook::Tc, Hook::Xdp]
+        .map(|hook| targets.iter().map(move |&(program, packets)| target(program, hook, packets)));
+    let targets: Vec<Target> = targets.into_iter().flatten().collect();
     take(&mut floor, &mut dataplane, &targets, rounds)
 }
 
@@ -197,9 +212,14 @@ impl Target {
         match self.packets {
             Packets::Established(shape, flows) => walk(shape, flows, FRONTEND, ACK),
             Packets::Spread(flows) => walk(TCP4, flows, world::FIRST_LISTENER, ACK),
-            Packets::New => walk(TCP4, FRESH, FRONTEND, SYN),
+            Packets::New | Packets::Flood => walk(TCP4, FRESH, FRONTEND, SYN),
             Packets::NotOurs => walk(TCP4, SOME, FOREIGN, ACK),
         }
+    }
+
+    /// Runs of one measurement.
+    const fn runs(self) -> u32 {
+        if matches!(self.packets, Packets::Flood) { FLOOD_RUNS } else { RUNS }
     }
 
     /// What becomes of them.
@@ -232,8 +252,8 @@ fn take(floor: &mut Floor, dataplane: &mut Dataplane, targets: &[Target], rounds
         let mut least: BTreeMap<Target, f64> = BTreeMap::new();
         for _ in 0..TRIES {
             for (target, nothing, fd, walk) in &programs {
-                let driver = floor.measure(nothing, target.hook, walk)?;
-                let net = floor.measure(fd, target.hook, walk)? - driver;
+                let driver = floor.measure(nothing, target.hook, walk, RUNS)?;
+                let net = floor.measure(fd, target.hook, walk, target.runs())? - driver;
                 least.entry(*target).and_modify(|least| *least = least.min(net)).or_insert(net);
             }
         }

@@ -45,8 +45,13 @@ pub const MTU: u32 = 1400;
 const CLIENT_MTU: u32 = 1500;
 
 /// Constants of the program.
-pub const SETTINGS: Settings =
-    Settings { first_port: OUR_PORT, last_port: OUR_PORT, answers: u32::MAX, ..Settings::DEFAULT };
+pub const SETTINGS: Settings = Settings {
+    first_port: OUR_PORT,
+    last_port: OUR_PORT,
+    answers: u32::MAX,
+    new_flows: u32::MAX,
+    ..Settings::DEFAULT
+};
 
 /// The addresses of one family.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -10,11 +10,13 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use blixt_packet::abi::{
-    AnswerBudget, BACKEND_DRAINING, BACKEND_GONE, BACKEND_SERVING, Backend, BackendId, DEVICE_OF_HOST,
+    BACKEND_DRAINING, BACKEND_GONE, BACKEND_SERVING, BUDGETS, Backend, BackendId, Budget, DEVICE_OF_HOST,
     DEVICE_XDP_SENDER, DEVICE_XDP_TARGET, Device, EndpointKey, Flow, FlowKey, Fragment, FragmentKey,
-    Frontend, Hop, Link, OwnedAddress, Settings, V4, V6, WAY_LOCAL, WAY_NAT, WAY_TRANSPARENT,
+    Frontend, Hop, Limited, Link, OwnedAddress, Settings, V4, V6, WAY_LOCAL, WAY_NAT, WAY_TRANSPARENT,
+    WINDOW_BITS,
 };
 use blixt_packet::state::{Added, Entry, Route, Socket, State};
 use blixt_packet::{DropReason, Verdict, forward, leave};
@@ -50,7 +52,7 @@ pub struct Simulation<'a> {
     endpoints: HashSet<Endpoint>,
     /// Addresses that are served, or were.
     known: HashSet<IpAddr>,
-    answers: Cell<AnswerBudget>,
+    budgets: [Cell<Budget>; BUDGETS as usize],
     v4: Flows<V4>,
     v6: Flows<V6>,
 }
@@ -74,7 +76,7 @@ impl<'a> Simulation<'a> {
             settings,
             endpoints: standing.map(|entry| entry.endpoint).collect(),
             known: served(tables).collect(),
-            answers: Cell::default(),
+            budgets: Default::default(),
             v4: Flows::default(),
             v6: Flows::default(),
         }
@@ -85,9 +87,9 @@ impl<'a> Simulation<'a> {
     where
         'a: 'b,
     {
-        let Self { memory, settings, answers, v4, v6, mut known, .. } = self;
+        let Self { memory, settings, budgets, v4, v6, mut known, .. } = self;
         known.extend(served(tables));
-        Simulation { answers, v4, v6, known, ..Simulation::new(tables, memory, settings) }
+        Simulation { budgets, v4, v6, known, ..Simulation::new(tables, memory, settings) }
     }
 
     /// A packet comes in by its device.
@@ -151,6 +153,10 @@ impl<A: AddressFamily> State<A> for Simulation<'_> {
 
     fn now(&self) -> u32 {
         self.memory.now()
+    }
+
+    fn window(&self) -> u32 {
+        (Duration::from_secs(self.memory.now().into()).as_nanos() >> WINDOW_BITS) as u32
     }
 
     fn setting<T: Copy>(&self, field: impl Fn(&Settings) -> &T) -> T {
@@ -254,12 +260,12 @@ impl<A: AddressFamily> State<A> for Simulation<'_> {
 
     fn count_refused(&self, _: u32) {}
 
-    fn answers(&self) -> AnswerBudget {
-        self.answers.get()
+    fn budget(&self, of: Limited) -> Budget {
+        self.budgets[of as usize].get()
     }
 
-    fn set_answers(&self, budget: AnswerBudget) {
-        self.answers.set(budget);
+    fn set_budget(&self, of: Limited, budget: Budget) {
+        self.budgets[of as usize].set(budget);
     }
 }
 

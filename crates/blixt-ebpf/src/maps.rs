@@ -7,7 +7,7 @@ use aya_ebpf::bindings::{BPF_F_INNER_MAP, BPF_F_MMAPABLE};
 use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray};
 use aya_ebpf::macros::btf_map;
 use blixt_packet::abi::{
-    AnswerBudget, Backend, DEVICE_SLOTS, Device, EndpointKey, FLOW_COUNTERS, Flow, FlowCounters, FlowKey,
+    self, Backend, Budget, DEVICE_SLOTS, Device, EndpointKey, FLOW_COUNTERS, Flow, FlowCounters, FlowKey,
     Fragment, FragmentKey, Frontend, Hop, KNOWN_WORDS, OwnedAddress, RING_CHUNK, RingHash, RouteCounters,
     RouteHash, Settings, V4, V6,
 };
@@ -76,15 +76,15 @@ pub static BACKEND_COUNTERS_V6: PerCpuArray<u64, SLOTS> = PerCpuArray::new();
 #[btf_map]
 pub static DROPS: PerCpuArray<u64, { DropReason::COUNT }> = PerCpuArray::new();
 #[btf_map]
-pub static ANSWERS: PerCpuArray<AnswerBudget, 1> = PerCpuArray::new();
+pub static BUDGETS: PerCpuArray<Budget, { abi::BUDGETS as usize }> = PerCpuArray::new();
 
 /// Where bytes of a packet are summed. Nobody but the program sees it.
 #[btf_map]
 pub static SCRATCH: PerCpuArray<[u8; MAX_SUM], 1> = PerCpuArray::new();
 
-/// The tick of the kernel's clock in which the second was looked up last, and that second. Nobody but the program sees it.
+/// The tick of the kernel's clock in which the time was looked up last, and its second and window. Nobody but the program sees it.
 #[btf_map]
-pub static CLOCK: PerCpuArray<[u64; 2], 1> = PerCpuArray::new();
+pub static CLOCK: PerCpuArray<[u64; 3], 1> = PerCpuArray::new();
 
 /// What is known of the packet at hand. Nobody but the program sees it.
 #[btf_map]

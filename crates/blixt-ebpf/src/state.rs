@@ -9,9 +9,9 @@ use aya_ebpf::btf_maps::PerCpuArray;
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns};
 use blixt_packet::DropReason;
 use blixt_packet::abi::{
-    AnswerBudget, Backend, BackendId, DEVICE_SLOTS, Device, EndpointKey, FLOWS_OF_PACKETS, Flow,
-    FlowCounters, FlowKey, Fragment, FragmentKey, Frontend, Hop, OwnedAddress, RING_CHUNK, RouteCounters,
-    Settings, V4, V6,
+    Backend, BackendId, Budget, DEVICE_SLOTS, Device, EndpointKey, FLOWS_OF_PACKETS, Flow, FlowCounters,
+    FlowKey, Fragment, FragmentKey, Frontend, Hop, Limited, OwnedAddress, RING_CHUNK, RouteCounters,
+    Settings, V4, V6, WINDOW_BITS,
 };
 use blixt_packet::address::Address;
 use blixt_packet::known;
@@ -20,7 +20,7 @@ use core::ffi::c_void;
 use core::mem::{MaybeUninit, size_of};
 
 use crate::maps::{
-    ADDRESSES_V4, ADDRESSES_V6, ANSWERS, BACKEND_COUNTERS_V4, BACKEND_COUNTERS_V6, BACKENDS_V4, BACKENDS_V6,
+    ADDRESSES_V4, ADDRESSES_V6, BACKEND_COUNTERS_V4, BACKEND_COUNTERS_V6, BACKENDS_V4, BACKENDS_V6, BUDGETS,
     CLOCK, DEVICES, DROPS, ENDPOINTS_V4, ENDPOINTS_V6, FLOW_COUNTERS_V4, FLOW_COUNTERS_V6, FLOWS_V4,
     FLOWS_V6, FRAGMENTS_V4, FRAGMENTS_V6, FRONTENDS_V4, FRONTENDS_V6, HOPS, KNOWN_V4, KNOWN_V6, RINGS,
     ROUTE_COUNTERS, SETTINGS,
@@ -53,26 +53,27 @@ pub fn count_drop(reason: DropReason) {
     }
 }
 
-/// Seconds since the machine was started. The clock moves once a tick, which the verifier makes a read of one word of: only the first
+/// Seconds since the machine was started.
+const SECOND: usize = 1;
+/// Windows since then.
+const WINDOW: usize = 2;
+
+/// The time since the machine was started. The clock moves once a tick, which the verifier makes a read of one word of: only the first
 /// packet of a tick pays for a call of the kernel.
 #[inline(always)]
-fn now() -> u32 {
+fn clock(unit: usize) -> u32 {
     // SAFETY: the helpers take nothing; the element is this CPU's own, and outlives the program.
     unsafe {
-        let Some(clock) = CLOCK.get_ptr_mut(0) else { return seconds() };
+        let Some(clock) = CLOCK.get_ptr_mut(0) else { return 0 };
         let tick = bpf_jiffies64();
         if (*clock)[0] != tick {
-            (&raw mut (*clock)[1]).write_volatile(seconds() as u64);
+            let time = bpf_ktime_get_coarse_ns();
+            (&raw mut (*clock)[SECOND]).write_volatile(time / NANOSECONDS);
+            (&raw mut (*clock)[WINDOW]).write_volatile(time >> WINDOW_BITS);
             (&raw mut (*clock)[0]).write_volatile(tick);
         }
-        (*clock)[1] as u32
+        (*clock)[unit] as u32
     }
-}
-
-#[inline(always)]
-fn seconds() -> u32 {
-    // SAFETY: the helper takes nothing.
-    (unsafe { bpf_ktime_get_coarse_ns() } / NANOSECONDS) as u32
 }
 
 /// One of the settings. The read is volatile, since the value in the object is not the one that is loaded.
@@ -129,7 +130,12 @@ macro_rules! family {
 
             #[inline(always)]
             fn now(&self) -> u32 {
-                now()
+                clock(SECOND)
+            }
+
+            #[inline(always)]
+            fn window(&self) -> u32 {
+                clock(WINDOW)
             }
 
             #[inline(always)]
@@ -279,13 +285,13 @@ macro_rules! family {
             }
 
             #[inline(always)]
-            fn answers(&self) -> AnswerBudget {
-                ANSWERS.get(0).copied().unwrap_or_default()
+            fn budget(&self, of: Limited) -> Budget {
+                BUDGETS.get(of as u32).copied().unwrap_or_default()
             }
 
             #[inline(always)]
-            fn set_answers(&self, budget: AnswerBudget) {
-                if let Some(kept) = ANSWERS.get_ptr_mut(0) {
+            fn set_budget(&self, of: Limited, budget: Budget) {
+                if let Some(kept) = BUDGETS.get_ptr_mut(of as u32) {
                     // SAFETY: the element is this CPU's own, and outlives the program.
                     unsafe { *kept = budget };
                 }

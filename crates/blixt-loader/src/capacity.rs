@@ -5,7 +5,7 @@ use std::path::Path;
 
 use blixt_core::tables::Limits;
 use blixt_packet::DropReason;
-use blixt_packet::abi::{DEVICE_SLOTS, FLOW_COUNTERS, KNOWN_WORDS};
+use blixt_packet::abi::{BUDGETS, DEVICE_SLOTS, FLOW_COUNTERS, KNOWN_WORDS};
 
 /// Memory for each IPv4 flow: 1 M flows at 16 GiB.
 const BYTES_PER_FLOW: u64 = 16 << 10;
@@ -63,7 +63,7 @@ impl Capacity {
             "DEVICES" => DEVICE_SLOTS,
             "KNOWN_V4" | "KNOWN_V6" => KNOWN_WORDS,
             "DROPS" => DropReason::COUNT as u32,
-            "ANSWERS" => 1,
+            "BUDGETS" => BUDGETS,
             _ => return None,
         })
     }

@@ -237,12 +237,20 @@ fn tail(log: &str) -> Option<String> {
 }
 
 fn settings_bytes(settings: &Settings) -> [u8; size_of::<Settings>()] {
-    let Settings { first_port, last_port, udp_idle, syn_idle, closed_idle, answers, passes_strays } =
-        *settings;
+    let Settings {
+        first_port,
+        last_port,
+        udp_idle,
+        syn_idle,
+        closed_idle,
+        answers,
+        new_flows,
+        passes_strays,
+    } = *settings;
     let mut bytes = [0; size_of::<Settings>()];
     bytes[..2].copy_from_slice(&first_port.to_ne_bytes());
     bytes[2..4].copy_from_slice(&last_port.to_ne_bytes());
-    let words = [udp_idle, syn_idle, closed_idle, answers, passes_strays];
+    let words = [udp_idle, syn_idle, closed_idle, answers, new_flows, passes_strays];
     for (to, word) in bytes[4..].chunks_exact_mut(4).zip(words) {
         to.copy_from_slice(&word.to_ne_bytes());
     }

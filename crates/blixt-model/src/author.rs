@@ -68,7 +68,9 @@ impl Author {
             return SETTINGS;
         }
         let last_port = SETTINGS.first_port + self.random.pick(&[0, 1, 7, 40, 12_767]);
-        Settings { last_port, answers: self.random.pick(&[0, 2, 5, 50]), ..SETTINGS }
+        let answers = self.random.pick(&[0, 2, 5, 50]);
+        let new_flows = self.random.pick(&[0, 1, 5, 50, 50]);
+        Settings { last_port, answers, new_flows, ..SETTINGS }
     }
 
     /// What happens next.

@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use blixt_core::config::{Endpoint, Protocol};
 use blixt_core::tables::{BackendEntry, BackendSlot, BackendState, Tables, Way};
 use blixt_packet::DropReason;
-use blixt_packet::abi::{BackendId, Link, Settings};
+use blixt_packet::abi::{BackendId, Link, Settings, WINDOW_BITS};
 
 use crate::flow::{End, Half, Tuple};
 use crate::outcome::Outcome;
@@ -43,6 +43,8 @@ pub struct Model {
     parts: BTreeMap<PartKey, FirstPart>,
     /// Answers made in a second.
     answers: (u32, u32),
+    /// Flows that may still begin, and the window in which that was so.
+    new_flows: (u64, u64),
 }
 
 type PartKey = (IpAddr, IpAddr, u32, u8);
@@ -99,6 +101,7 @@ impl Model {
             has_late_syn: false,
             parts: BTreeMap::new(),
             answers: (0, 0),
+            new_flows: (0, 0),
         }
     }
 
@@ -165,6 +168,9 @@ impl Model {
                 return Outcome::Drop(reason);
             }
             return self.drop_if_ours(&packet, reason);
+        }
+        if packet.is_syn() && self.is_flooded(&packet) {
+            return self.refuse(&packet, &Refusal::new(DropReason::Flood));
         }
         let found = match self.follow(&packet, false) {
             Found::Nothing => match self.connect(&packet) {
@@ -373,6 +379,27 @@ impl Model {
         }
         self.answers = (self.now, made + 1);
         true
+    }
+
+    /// Flows that may still begin, and the window: a share more with each window, those of four windows at most.
+    fn new_flows(&self) -> (u64, u64) {
+        let window = u64::from(self.now) * 1_000_000_000 / (1 << WINDOW_BITS);
+        let (left, before) = self.new_flows;
+        let share = u64::from(self.settings.new_flows);
+        ((left + share * (window - before)).min(4 * share), window)
+    }
+
+    /// One flow of those.
+    fn take_new_flow(&mut self) -> bool {
+        let (left, window) = self.new_flows();
+        self.new_flows = (left.saturating_sub(1), window);
+        left > 0
+    }
+
+    /// A SYN to a frontend when none may begin is not even looked up.
+    fn is_flooded(&self, packet: &Packet) -> bool {
+        let to = endpoint(packet.tuple.to, packet.tuple.protocol);
+        self.new_flows().0 == 0 && to.is_some_and(|to| self.tables.frontends.contains_key(&to))
     }
 }
 

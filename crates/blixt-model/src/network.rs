@@ -27,8 +27,13 @@ pub const WIRE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 5];
 pub const SECOND_MAC: [u8; 6] = [2, 0, 0, 0, 0, 7];
 
 /// What the programs are loaded with: so few source ports that they run out.
-pub const SETTINGS: Settings =
-    Settings { first_port: 20_000, last_port: 20_003, answers: u32::MAX, ..Settings::DEFAULT };
+pub const SETTINGS: Settings = Settings {
+    first_port: 20_000,
+    last_port: 20_003,
+    answers: u32::MAX,
+    new_flows: u32::MAX,
+    ..Settings::DEFAULT
+};
 
 /// Ports of frontends: full NAT, the client's address kept, this machine, some of all, no route.
 pub const FRONTEND_PORTS: [u16; 5] = [80, 81, 82, 83, 84];

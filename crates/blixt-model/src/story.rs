@@ -131,8 +131,8 @@ impl Story {
 
 impl fmt::Display for Script {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Settings { first_port, last_port, answers, .. } = self.settings;
-        writeln!(f, "settings {first_port} {last_port} {answers}")?;
+        let Settings { first_port, last_port, answers, new_flows, .. } = self.settings;
+        writeln!(f, "settings {first_port} {last_port} {answers} {new_flows}")?;
         self.steps.iter().try_for_each(|step| writeln!(f, "{step}"))
     }
 }
@@ -165,7 +165,7 @@ impl FromStr for Script {
         for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
             if let Some(settings) = line.strip_prefix("settings ") {
                 script.settings =
-                    parse_settings(settings).ok_or_else(|| format!("{line}: not three numbers"))?;
+                    parse_settings(settings).ok_or_else(|| format!("{line}: not four numbers"))?;
             } else {
                 script.steps.push(line.parse()?);
             }
@@ -200,8 +200,8 @@ pub fn hex(bytes: &[u8]) -> String {
 
 fn parse_settings(text: &str) -> Option<Settings> {
     let numbers: Vec<u32> = text.split_whitespace().map(str::parse).collect::<Result<_, _>>().ok()?;
-    let [first, last, answers] = numbers[..] else { return None };
-    Some(Settings { first_port: first as u16, last_port: last as u16, answers, ..SETTINGS })
+    let [first, last, answers, new_flows] = numbers[..] else { return None };
+    Some(Settings { first_port: first as u16, last_port: last as u16, answers, new_flows, ..SETTINGS })
 }
 
 fn parse_frame(word: &str, text: &str) -> Option<Given> {

@@ -27,7 +27,7 @@
 //! | `ROUTE_COUNTERS` | per-CPU array | route id | [`RouteCounters`] | kernel |
 //! | `BACKEND_COUNTERS_*` | per-CPU array | backend slot | `u64`, connections | kernel |
 //! | `DROPS` | per-CPU array | [`DropReason`](crate::DropReason) | `u64`, packets | kernel |
-//! | `ANSWERS` | per-CPU array | 0 | [`AnswerBudget`] | kernel |
+//! | `BUDGETS` | per-CPU array | [`Limited`] | [`Budget`] | kernel |
 //!
 //! Raise [`ABI_VERSION`] with any change: it names the directory of the pins, so that an older or newer
 //! version's maps are never read with the wrong layout. Only `FLOWS_*` are: connections are carried over from one layout to
@@ -36,7 +36,7 @@
 use core::mem::size_of;
 
 /// The number of this layout.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;
 
 /// Ring slots in one element of an inner array: 16 ids of 4 bytes are one cache line.
 pub const RING_CHUNK: usize = 16;
@@ -357,14 +357,43 @@ pub const FLOWS_CARRIED: u32 = 1;
 /// Elements of `FLOW_COUNTERS_*`.
 pub const FLOW_COUNTERS: u32 = 2;
 
-/// How many packets of our own (RST, ICMP) one CPU may still make in this second.
+/// What one CPU may do only so often.
+#[repr(u32)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Limited {
+    /// A packet of our own (RST, ICMP).
+    Answer,
+    /// A flow that goes into the table.
+    NewFlow,
+}
+
+/// Elements of `BUDGETS`.
+pub const BUDGETS: u32 = 2;
+
+/// How much of what it may do one CPU has done.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct AnswerBudget {
-    /// The second, of the coarse monotonic clock.
-    pub second: u32,
-    /// Answers made in it.
-    pub made: u32,
+pub struct Budget {
+    /// When that was: a second of the coarse monotonic clock, or a window of 2^[`WINDOW_BITS`] nanoseconds of it.
+    pub time: u32,
+    /// How often, less a share for each second or window that went by before.
+    pub used: u32,
+}
+
+/// Two to this many nanoseconds are a window, 134 ms: a client that asks again after one second, and then after two and four, meets
+/// another part of a window each time.
+pub const WINDOW_BITS: u32 = 27;
+
+/// Windows whose new flows may come at once.
+pub const BURST: u32 = 4;
+
+/// New flows a second, on one CPU, above which they are a flood: with a full table they take four tenths of a CPU of today.
+pub const NEW_FLOWS: u32 = 200_000;
+
+/// How many of so many a second fall into a window: one at least.
+pub const fn in_a_window(a_second: u32) -> u32 {
+    let share = ((a_second as u64) << WINDOW_BITS) / 1_000_000_000;
+    if share > 0 { share as u32 } else { 1 }
 }
 
 /// Constants of one load of the program: user space writes them before loading, the verifier sees through them.
@@ -383,6 +412,8 @@ pub struct Settings {
     pub closed_idle: u32,
     /// Answers (RST, ICMP) that one CPU may make in a second.
     pub answers: u32,
+    /// Flows that one CPU may begin for each window of 2^[`WINDOW_BITS`] nanoseconds that goes by.
+    pub new_flows: u32,
     /// Not 0: what a backend sends to this machine without a flow goes to the stack even if no socket is bound to it, since
     /// connection tracking may translate it for somebody else, as it does for kube-proxy.
     pub passes_strays: u32,
@@ -398,6 +429,7 @@ impl Settings {
         syn_idle: 60,
         closed_idle: 30,
         answers: 10_000,
+        new_flows: in_a_window(NEW_FLOWS),
         passes_strays: 0,
     };
 }
@@ -423,6 +455,6 @@ const _: () = {
     assert!(size_of::<RouteHash>() == 8);
     assert!(size_of::<RouteCounters>() == 48);
     assert!(size_of::<FlowCounters>() == 16);
-    assert!(size_of::<AnswerBudget>() == 8);
-    assert!(size_of::<Settings>() == 24);
+    assert!(size_of::<Budget>() == 8);
+    assert!(size_of::<Settings>() == 28);
 };

@@ -84,6 +84,9 @@ fn begin<A: Address, S: State<A>>(
         state.count_refused(frontend.route);
         return Err(DropReason::Refused);
     }
+    if !state.take_new_flow() {
+        return Err(DropReason::Flood);
+    }
     room.flow = request(headers, id, &backend, way, state.now());
     room.attempts = 0;
     Ok(())

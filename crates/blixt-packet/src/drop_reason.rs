@@ -60,6 +60,8 @@ reasons! {
     NoFlow = "no_flow",
     /// No source port is free for one more connection to this backend.
     PortsExhausted = "ports_exhausted",
+    /// More connections began on one CPU than it puts into the table in so short a time.
+    Flood = "flood",
     /// The flow table took no new entry.
     TableFull = "table_full",
     /// An answer that the limit of answers a second kept back.

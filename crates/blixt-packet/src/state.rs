@@ -2,8 +2,8 @@
 
 use crate::DropReason;
 use crate::abi::{
-    AnswerBudget, Backend, BackendId, Device, EndpointKey, Flow, FlowKey, Fragment, FragmentKey, Frontend,
-    Hop, OwnedAddress, Settings,
+    BURST, Backend, BackendId, Budget, Device, EndpointKey, Flow, FlowKey, Fragment, FragmentKey, Frontend,
+    Hop, Limited, OwnedAddress, Settings,
 };
 use crate::address::Address;
 
@@ -14,6 +14,9 @@ pub trait State<A: Address> {
 
     /// Seconds of the coarse monotonic clock.
     fn now(&self) -> u32;
+
+    /// Windows of 2^[`WINDOW_BITS`](crate::abi::WINDOW_BITS) nanoseconds of the same clock.
+    fn window(&self) -> u32;
 
     /// One of the settings: `state.setting(|settings| &settings.udp_idle)`.
     fn setting<T: Copy>(&self, field: impl Fn(&Settings) -> &T) -> T;
@@ -79,23 +82,59 @@ pub trait State<A: Address> {
     /// Counts a connection that was refused.
     fn count_refused(&self, route: u32);
 
-    /// What this CPU has answered in this second.
-    fn answers(&self) -> AnswerBudget;
+    /// What this CPU has used of a budget.
+    fn budget(&self, of: Limited) -> Budget;
 
-    /// See [`State::answers`].
-    fn set_answers(&self, budget: AnswerBudget);
+    /// See [`State::budget`].
+    fn set_budget(&self, of: Limited, budget: Budget);
 
     /// Takes one answer (RST, ICMP) out of what this CPU may make in this second; false: none is left.
+    #[inline(always)]
     fn take_answer(&self) -> bool {
         let second = self.now();
-        let budget = self.answers();
-        let made = if budget.second == second { budget.made } else { 0 };
-        if made >= self.setting(|settings| &settings.answers) {
-            return false;
-        }
-        self.set_answers(AnswerBudget { second, made: made + 1 });
-        true
+        let used = used(self.budget(Limited::Answer), second, self.setting(|settings| &settings.answers), 1);
+        self.take(Limited::Answer, second, used)
     }
+
+    /// Takes one flow out of what this CPU may begin; false: none is left.
+    #[inline(always)]
+    fn take_new_flow(&self) -> bool {
+        let (window, used) = self.new_flows();
+        self.take(Limited::NewFlow, window, used)
+    }
+
+    /// This CPU may begin a flow.
+    #[inline(always)]
+    fn has_new_flow(&self) -> bool {
+        self.new_flows().1.is_some()
+    }
+
+    /// The window, and the flows that this CPU has begun of those that it may.
+    #[inline(always)]
+    fn new_flows(&self) -> (u32, Option<u32>) {
+        let window = self.window();
+        let share = self.setting(|settings| &settings.new_flows);
+        (window, used(self.budget(Limited::NewFlow), window, share, BURST))
+    }
+
+    /// Takes one out of a budget of which so much is used, if any is left.
+    #[inline(always)]
+    fn take(&self, of: Limited, time: u32, used: Option<u32>) -> bool {
+        if let Some(used) = used {
+            self.set_budget(of, Budget { time, used: used + 1 });
+        }
+        used.is_some()
+    }
+}
+
+/// What is used of a budget of `burst` shares, one of which comes back whenever the time goes on; `None`: all of it.
+#[inline(always)]
+fn used(budget: Budget, time: u32, share: u32, burst: u32) -> Option<u32> {
+    let used = match time.wrapping_sub(budget.time).min(burst) {
+        0 => budget.used,
+        shares => budget.used.saturating_sub(share.saturating_mul(shares)),
+    };
+    (used < share.saturating_mul(burst)).then_some(used)
 }
 
 /// An entry of the flow table. It may be gone from the table by the time that it is read or written; then nobody

@@ -19,8 +19,6 @@ const NOT_OURS_TC: [u32; 2] = [u32::MAX, 0];
 const TX: u32 = 3;
 /// `XDP_PASS`: it is not ours.
 const PASS: u32 = 2;
-/// Runs of one measurement, a little over a tenth of a second.
-const RUNS: u32 = 1 << 19;
 /// Packets that are sent at once.
 const BATCH: u32 = 64;
 /// Packets that are looked at before anything is measured.
@@ -177,13 +175,13 @@ impl Floor {
     }
 
     /// Nanoseconds of this thread for a packet, the driver included.
-    pub fn measure(&mut self, program: &ProgramFd, hook: Hook, walk: &Walk) -> Result<f64> {
+    pub fn measure(&mut self, program: &ProgramFd, hook: Hook, walk: &Walk, runs: u32) -> Result<f64> {
         self.point(program, hook, walk)?;
-        let options = TestRunOptions { data_in: Some(&walk.frame), repeat: RUNS, ..TestRunOptions::new() };
+        let options = TestRunOptions { data_in: Some(&walk.frame), repeat: runs, ..TestRunOptions::new() };
         let before = thread_time()?;
         test_run(&mut self.ebpf, driver(hook), hook, options)?;
         let took = thread_time()? - before;
-        Ok(took.as_secs_f64() * 1e9 / f64::from(RUNS))
+        Ok(took.as_secs_f64() * 1e9 / f64::from(runs))
     }
 
     /// Sends packets of a walk by a device of this namespace.

@@ -11,7 +11,7 @@ use blixt_core::tables::{
     RouteEntry, Way,
 };
 use blixt_loader::{Capacity, Dataplane, Options};
-use blixt_packet::abi::{BackendId, Flow, FlowKey, V4};
+use blixt_packet::abi::{BackendId, Flow, FlowKey, Settings, V4};
 
 use super::frame::{ACK, FRAME, FRONTEND, Family, Place, SYN, Shape, Transport};
 use super::run::{Hook, REDIRECT, Walk, run};
@@ -24,11 +24,12 @@ const FIRST_RING: u32 = 1;
 /// Device of a test run: the loopback of the namespace.
 const LOOPBACK: u32 = 1;
 
-/// What is measured, in a namespace of its own.
-pub fn open(flows: u32) -> Result<Dataplane> {
+/// What is measured, in a namespace of its own; `new_flows` of a window go in.
+pub fn open(flows: u32, new_flows: u32) -> Result<Dataplane> {
     let limits = Limits { frontends: 1 << 14, routes: 1 << 14, ..Limits::default() };
     let capacity = Capacity { flows, limits };
-    let options = Options { capacity, hop_life: Duration::from_secs(3600), ..Options::default() };
+    let settings = Settings { new_flows, ..Settings::DEFAULT };
+    let options = Options { capacity, settings, hop_life: Duration::from_secs(3600), ..Options::default() };
     let mut dataplane = Dataplane::open(&options)?;
     dataplane.apply(&tables())?;
     Ok(dataplane)

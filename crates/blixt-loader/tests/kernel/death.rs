@@ -294,7 +294,7 @@ impl Client {
 const TORN: u64 = u64::MAX;
 
 /// The client's own source port is free at every backend: none else is ever taken.
-const SETTINGS: Settings = Settings { answers: u32::MAX, ..Settings::DEFAULT };
+const SETTINGS: Settings = Settings { answers: u32::MAX, new_flows: u32::MAX, ..Settings::DEFAULT };
 
 fn open() -> Dataplane {
     // Nobody renews the next hops meanwhile.

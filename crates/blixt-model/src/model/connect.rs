@@ -48,7 +48,7 @@ impl Model {
     }
 
     /// The request half, with the client's own port.
-    fn request(&self, packet: &Packet, frontend: &FrontendEntry) -> Result<Half, DropReason> {
+    fn request(&mut self, packet: &Packet, frontend: &FrontendEntry) -> Result<Half, DropReason> {
         let Tuple { from, to, protocol } = packet.tuple;
         if !is_host(from.0) || from.0 == to.0 {
             return Err(DropReason::BadAddress);
@@ -66,6 +66,9 @@ impl Model {
         }
         if is_masked && backend.hop == 0 {
             return Err(DropReason::Refused);
+        }
+        if !self.take_new_flow() {
+            return Err(DropReason::Flood);
         }
         Ok(Half {
             from: (source, from.1),

@@ -98,6 +98,32 @@ fn flows(world: &World) -> usize {
 }
 
 #[test]
+fn one_cpu_begins_only_so_many_flows_in_a_window_or_a_burst_and_those_that_it_has_go_on() {
+    for net in nets() {
+        let mut world = World::new(WAY_NAT);
+        world.settings.new_flows = 1;
+        let from = |port| {
+            let body = udp(net.client, net.frontend, [port, FRONTEND_PORT], b"");
+            ip(net.client, net.frontend, UDP, 60, &body)
+        };
+        let sent = Verdict::Send(Link::new(BACKEND_SIDE, 0));
+        let flood = Verdict::Drop(DropReason::Flood);
+        let check = |window, begin: &[u16], next| {
+            world.window.set(window);
+            begin.iter().for_each(|port| assert_eq!(world.client_sends(&from(*port)).0, sent, "{port}"));
+            assert_eq!(world.client_sends(&from(next)).0, flood);
+            assert_eq!(world.client_sends(&request(&net, SYN)).0, flood);
+            assert_eq!(world.client_sends(&from(begin[0])).0, sent);
+        };
+        check(100, &[1, 2, 3, 4], 5);
+        check(101, &[5], 6);
+        check(103, &[6, 7], 8);
+        check(1000, &[8, 9, 10, 11], 12);
+        assert_eq!(world.connections.get(), 11);
+    }
+}
+
+#[test]
 fn a_stale_hop_is_gone_by_device_where_the_kernel_forwards_nothing_itself() {
     for net in nets() {
         for (deadline, route, expected) in [

@@ -8,8 +8,8 @@ use std::rc::Rc;
 use blixt_cases::network::{Net, nets};
 use blixt_core::simulation::Buffer;
 use blixt_packet::abi::{
-    AnswerBudget, BACKEND_SERVING, Backend, BackendId, Device, EndpointKey, Flow, FlowKey, Fragment,
-    FragmentKey, Frontend, Hop, Link, OwnedAddress, Settings, V4, V6,
+    BACKEND_SERVING, BUDGETS, Backend, BackendId, Budget, Device, EndpointKey, Flow, FlowKey, Fragment,
+    FragmentKey, Frontend, Hop, Limited, Link, OwnedAddress, Settings, V4, V6,
 };
 use blixt_packet::address::Address;
 use blixt_packet::state::{Added, Entry, Route, Socket, State};
@@ -41,13 +41,14 @@ pub struct World {
     pub v4: Tables<V4>,
     pub v6: Tables<V6>,
     pub now: Cell<u32>,
+    pub window: Cell<u32>,
     pub mtu: Cell<u32>,
     /// Until when the hop to the backend is believed.
     pub deadline: Cell<u32>,
     /// What the kernel says.
     pub route: Cell<Route>,
     pub settings: Settings,
-    pub answers: Cell<AnswerBudget>,
+    pub budgets: [Cell<Budget>; BUDGETS as usize],
     /// Every address shares its bit with one that is known.
     pub knows_all: Cell<bool>,
     /// Connections that were counted.
@@ -64,11 +65,12 @@ impl World {
             v4: Tables::new(&v4, way),
             v6: Tables::new(&v6, way),
             now: Cell::new(100),
+            window: Cell::default(),
             mtu: Cell::new(1500),
             deadline: Cell::new(u32::MAX),
             route: Cell::new(Route::Unknown),
             settings: Settings::DEFAULT,
-            answers: Cell::default(),
+            budgets: Default::default(),
             knows_all: Cell::default(),
             connections: Cell::default(),
             meanwhile: RefCell::default(),
@@ -191,6 +193,10 @@ impl<A: Family> State<A> for World {
         self.now.get()
     }
 
+    fn window(&self) -> u32 {
+        self.window.get()
+    }
+
     fn setting<T: Copy>(&self, field: impl Fn(&Settings) -> &T) -> T {
         let asked = field(&self.settings);
         if std::ptr::from_ref(asked).cast::<u32>() == &raw const self.settings.syn_idle
@@ -301,12 +307,12 @@ impl<A: Family> State<A> for World {
 
     fn count_refused(&self, _route: u32) {}
 
-    fn answers(&self) -> AnswerBudget {
-        self.answers.get()
+    fn budget(&self, of: Limited) -> Budget {
+        self.budgets[of as usize].get()
     }
 
-    fn set_answers(&self, budget: AnswerBudget) {
-        self.answers.set(budget);
+    fn set_budget(&self, of: Limited, budget: Budget) {
+        self.budgets[of as usize].set(budget);
     }
 }
 

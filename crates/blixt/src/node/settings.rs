@@ -6,13 +6,15 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use blixt_core::tables::Limits;
 use blixt_loader::{Capacity, Hook, Options};
-use blixt_packet::abi::BackendId;
+use blixt_packet::abi::{BackendId, in_a_window};
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
 use crate::cli::{HookArg, Listen, NodeArgs};
 
 /// Of fewer connections nobody has use.
 const LEAST_FLOWS: u32 = 1024;
+/// With fewer a second one client's reload is a flood.
+const LEAST_NEW_FLOWS: u32 = 1000;
 
 /// Each frontend takes about 400 bytes of maps, and more by its ring: half a gigabyte.
 const MOST_FRONTENDS: u32 = 1 << 20;
@@ -30,6 +32,8 @@ pub struct Settings {
     pub listen: Option<SocketAddr>,
     /// Connections that can be remembered, if the machine's memory does not decide it.
     pub flows: Option<u32>,
+    /// Connections that one CPU takes on in a second.
+    pub new_flows: u32,
     /// What user space may write.
     pub limits: Limits,
     /// The machine's name in EndpointSlices.
@@ -46,9 +50,14 @@ impl TryFrom<NodeArgs> for Settings {
     type Error = anyhow::Error;
 
     fn try_from(args: NodeArgs) -> anyhow::Result<Self> {
-        let NodeArgs { interface, hook, listen, flows, frontends, backends, node_name } = args;
+        let NodeArgs { interface, hook, listen, flows, new_flows, frontends, backends, node_name } = args;
         if let Some(flows) = flows.filter(|flows| *flows < LEAST_FLOWS) {
             bail!("--flows {flows}: too few to be of use; give at least {LEAST_FLOWS}");
+        }
+        if new_flows < LEAST_NEW_FLOWS {
+            bail!(
+                "--new-flows {new_flows}: ordinary clients would be a flood; give at least {LEAST_NEW_FLOWS}"
+            );
         }
         for (flag, count, most) in
             [("frontends", frontends, MOST_FRONTENDS), ("backends", backends, MOST_BACKENDS)]
@@ -65,6 +74,7 @@ impl TryFrom<NodeArgs> for Settings {
                 Listen::At(address) => Some(address),
             },
             flows,
+            new_flows,
             limits: Limits::new(frontends, backends),
             node_name: node_name.map_or_else(host_name, Ok)?,
             announces: true,
@@ -83,6 +93,7 @@ impl Settings {
         }
         capacity.limits = self.limits;
         let settings = blixt_packet::abi::Settings {
+            new_flows: in_a_window(self.new_flows),
             passes_strays: self.beside_kube_proxy.into(),
             ..blixt_packet::abi::Settings::DEFAULT
         };

@@ -2,13 +2,15 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use blixt_cases::network::{BACKEND_PORT, FRONTEND_PORT, nets, tables};
+use blixt_cases::network::{BACKEND_PORT, BACKEND_SIDE, FRONTEND_PORT, SETTINGS, nets, tables};
 use blixt_cases::packet::{ACK, FIN, IpPacket, SYN};
 use blixt_cases::{Given, Hook, backend_sends, client_sends};
 use blixt_core::config::Protocol;
 use blixt_core::tables::Way;
+use blixt_packet::abi::{BURST, Link, Settings, WINDOW_BITS};
+use blixt_packet::{DropReason, Verdict};
 
 use super::program::{Programs, table};
 
@@ -93,6 +95,39 @@ fn what_a_full_table_gave_up_is_counted_to_the_entry() {
         programs.restart();
         assert_eq!(programs.count_flows(), [counted, other], "the next process counts on");
     });
+}
+
+#[test]
+fn one_cpu_begins_only_so_many_connections_in_a_window_and_those_in_use_go_on() {
+    const IN_A_WINDOW: u32 = 1000;
+    let settings = Settings { new_flows: IN_A_WINDOW, ..SETTINGS };
+    let tables = tables(Way::Transparent);
+    let cpus = thread::available_parallelism().unwrap().get();
+    for hook in [Hook::Tc, Hook::Xdp] {
+        Programs::run_with(hook, ROOM, settings, |programs| {
+            programs.begin(&tables);
+            let sends = |programs: &mut Programs, given: Given| {
+                let on = programs.action(&given, Verdict::Send(Link::new(BACKEND_SIDE, 0)));
+                programs.pass_by(&given).0 == on
+            };
+            for flags in [SYN, ACK] {
+                assert!(sends(programs, request(0, flags)), "a connection does not begin");
+            }
+            let begun = Instant::now();
+            let mut taken = 0;
+            for number in 0..OTHERS {
+                taken += u32::from(sends(programs, spoofed(number)));
+                assert!(sends(programs, request(0, ACK)), "a flood ended a connection in use");
+            }
+            let windows = (begun.elapsed().as_nanos() >> WINDOW_BITS) as usize + 1 + BURST as usize;
+            let most = windows * cpus * IN_A_WINDOW as usize;
+            assert!((IN_A_WINDOW as usize..=most).contains(&(taken as usize)), "{taken}, and {most} at most");
+            assert_eq!(programs.drops()[&DropReason::Flood], u64::from(OTHERS - taken));
+
+            thread::sleep(Duration::from_nanos(1 << WINDOW_BITS));
+            assert!(sends(programs, spoofed(OTHERS)), "the flood is over, and no connection begins");
+        });
+    }
 }
 
 /// Beside connections in use `begin` makes others, ten times as many as there is room for: whether one is served at once, where so

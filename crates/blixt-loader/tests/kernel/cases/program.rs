@@ -149,10 +149,15 @@ impl Programs {
         ops.iter().for_each(|op| self.tables.apply(op));
     }
 
+    /// What was dropped until now, by reason.
+    pub fn drops(&mut self) -> BTreeMap<DropReason, u64> {
+        self.dataplane().counters().unwrap().drops
+    }
+
     /// Lets the programs see a frame. What XDP passes, the TC program behind it sees.
     pub fn show(&mut self, given: &Given) -> Seen {
         let (action, out) = self.pass_by(given);
-        let drops = self.dataplane().counters().unwrap().drops;
+        let drops = self.drops();
         let counted: Vec<DropReason> = drops
             .iter()
             .filter(|(reason, count)| self.drops[reason] != **count)
