@@ -18,6 +18,7 @@ use blixt_packet::abi::{
     Frontend, Hop, Limited, Link, OwnedAddress, Settings, V4, V6, WAY_LOCAL, WAY_NAT, WAY_TRANSPARENT,
     WINDOW_BITS,
 };
+use blixt_packet::flow::lasting;
 use blixt_packet::state::{Added, Entry, Route, Socket, State};
 use blixt_packet::{DropReason, Verdict, forward, leave};
 
@@ -53,6 +54,8 @@ pub struct Simulation<'a> {
     /// Addresses that are served, or were.
     known: HashSet<IpAddr>,
     budgets: [Cell<Budget>; BUDGETS as usize],
+    /// When a segment came from a backend without a flow.
+    stray: Cell<u32>,
     v4: Flows<V4>,
     v6: Flows<V6>,
 }
@@ -77,6 +80,7 @@ impl<'a> Simulation<'a> {
             endpoints: standing.map(|entry| entry.endpoint).collect(),
             known: served(tables).collect(),
             budgets: Default::default(),
+            stray: Cell::default(),
             v4: Flows::default(),
             v6: Flows::default(),
         }
@@ -87,9 +91,9 @@ impl<'a> Simulation<'a> {
     where
         'a: 'b,
     {
-        let Self { memory, settings, budgets, v4, v6, mut known, .. } = self;
+        let Self { memory, settings, budgets, stray, v4, v6, mut known, .. } = self;
         known.extend(served(tables));
-        Simulation { budgets, v4, v6, known, ..Simulation::new(tables, memory, settings) }
+        Simulation { budgets, stray, v4, v6, known, ..Simulation::new(tables, memory, settings) }
     }
 
     /// A packet comes in by its device.
@@ -157,6 +161,14 @@ impl<A: AddressFamily> State<A> for Simulation<'_> {
 
     fn window(&self) -> u32 {
         (Duration::from_secs(self.memory.now().into()).as_nanos() >> WINDOW_BITS) as u32
+    }
+
+    fn lasting(&self) -> u32 {
+        lasting(self.memory.now(), self.stray.get())
+    }
+
+    fn note_stray(&self) {
+        self.stray.set(self.memory.now());
     }
 
     fn setting<T: Copy>(&self, field: impl Fn(&Settings) -> &T) -> T {

@@ -82,9 +82,14 @@ pub static BUDGETS: PerCpuArray<Budget, { abi::BUDGETS as usize }> = PerCpuArray
 #[btf_map]
 pub static SCRATCH: PerCpuArray<[u8; MAX_SUM], 1> = PerCpuArray::new();
 
-/// The tick of the kernel's clock in which the time was looked up last, and its second and window. Nobody but the program sees it.
+/// The tick of the kernel's clock in which the time was looked up last, its second and window, and after how many seconds it is noted that
+/// a connection is in use. Nobody but the program sees it.
 #[btf_map]
-pub static CLOCK: PerCpuArray<[u64; 3], 1> = PerCpuArray::new();
+pub static CLOCK: PerCpuArray<[u64; 4], 1> = PerCpuArray::new();
+
+/// The second in which a segment came from a backend without a flow. Nobody but the program sees it.
+#[btf_map]
+pub static STRAYS: Array<u32, 1> = Array::new();
 
 /// What is known of the packet at hand. Nobody but the program sees it.
 #[btf_map]

@@ -14,6 +14,7 @@ use blixt_packet::abi::{
     Settings, V4, V6, WINDOW_BITS,
 };
 use blixt_packet::address::Address;
+use blixt_packet::flow::lasting;
 use blixt_packet::known;
 use blixt_packet::state::{Added, Entry, Route, Socket, State};
 use core::ffi::c_void;
@@ -23,7 +24,7 @@ use crate::maps::{
     ADDRESSES_V4, ADDRESSES_V6, BACKEND_COUNTERS_V4, BACKEND_COUNTERS_V6, BACKENDS_V4, BACKENDS_V6, BUDGETS,
     CLOCK, DEVICES, DROPS, ENDPOINTS_V4, ENDPOINTS_V6, FLOW_COUNTERS_V4, FLOW_COUNTERS_V6, FLOWS_V4,
     FLOWS_V6, FRAGMENTS_V4, FRAGMENTS_V6, FRONTENDS_V4, FRONTENDS_V6, HOPS, KNOWN_V4, KNOWN_V6, RINGS,
-    ROUTE_COUNTERS, SETTINGS,
+    ROUTE_COUNTERS, SETTINGS, STRAYS,
 };
 
 const NANOSECONDS: u64 = 1_000_000_000;
@@ -57,6 +58,8 @@ pub fn count_drop(reason: DropReason) {
 const SECOND: usize = 1;
 /// Windows since then.
 const WINDOW: usize = 2;
+/// Seconds after which it is noted that a connection is in use.
+const LASTING: usize = 3;
 
 /// The time since the machine was started. The clock moves once a tick, which the verifier makes a read of one word of: only the first
 /// packet of a tick pays for a call of the kernel.
@@ -68,11 +71,34 @@ fn clock(unit: usize) -> u32 {
         let tick = bpf_jiffies64();
         if (*clock)[0] != tick {
             let time = bpf_ktime_get_coarse_ns();
-            (&raw mut (*clock)[SECOND]).write_volatile(time / NANOSECONDS);
+            let second = time / NANOSECONDS;
+            (&raw mut (*clock)[LASTING]).write_volatile(lasting(second as u32, stray()).into());
+            (&raw mut (*clock)[SECOND]).write_volatile(second);
             (&raw mut (*clock)[WINDOW]).write_volatile(time >> WINDOW_BITS);
             (&raw mut (*clock)[0]).write_volatile(tick);
         }
         (*clock)[unit] as u32
+    }
+}
+
+/// The second of the last stray segment.
+#[inline(always)]
+fn stray() -> u32 {
+    STRAYS.get(0).copied().unwrap_or_default()
+}
+
+/// Notes a stray segment. Other CPUs see it from their next tick on.
+#[inline(always)]
+fn note_stray() {
+    let now = clock(SECOND);
+    // SAFETY: plain numbers, which outlive the program; the one that all CPUs write is never torn.
+    unsafe {
+        if let Some(stray) = STRAYS.get_ptr_mut(0) {
+            stray.write_volatile(now);
+        }
+        if let Some(clock) = CLOCK.get_ptr_mut(0) {
+            (*clock)[LASTING] = lasting(now, now).into();
+        }
     }
 }
 
@@ -136,6 +162,17 @@ macro_rules! family {
             #[inline(always)]
             fn window(&self) -> u32 {
                 clock(WINDOW)
+            }
+
+            #[inline(always)]
+            fn lasting(&self) -> u32 {
+                // A packet that asks has asked for the second before: the verifier need not follow another tick.
+                CLOCK.get(0).map_or(1, |clock| clock[LASTING] as u32)
+            }
+
+            #[inline(always)]
+            fn note_stray(&self) {
+                note_stray();
             }
 
             #[inline(always)]

@@ -41,6 +41,8 @@ pub struct Model {
     pub has_late_syn: bool,
     /// The first parts of packets, by addresses, identification and protocol.
     parts: BTreeMap<PartKey, FirstPart>,
+    /// When a segment came from a backend without a flow.
+    stray: u32,
     /// Answers made in a second.
     answers: (u32, u32),
     /// Flows that may still begin, and the window in which that was so.
@@ -100,6 +102,7 @@ impl Model {
             is_close: false,
             has_late_syn: false,
             parts: BTreeMap::new(),
+            stray: 0,
             answers: (0, 0),
             new_flows: (0, 0),
         }
@@ -274,12 +277,13 @@ impl Model {
         if flow.is_request {
             (noted.client, noted.client_mac) = (packet.ethernet.link, packet.ethernet.source);
         }
-        // When a connection that only lasts was last seen is no matter up to 8 seconds.
+        // When a connection that only lasts was last seen is no matter up to 8 seconds, unless the half of one was missed lately.
         let lasts = packet.tuple.protocol == TCP && flow.progress.confirmed && !flow.progress.is_closed();
-        let (age, precision) = (self.now - flow.seen, if lasts { 8 } else { 1 });
+        let is_calm = self.now - self.stray >= 3;
+        let (age, precision) = (self.now - flow.seen, if lasts && is_calm { 8 } else { 1 });
         if (Half { seen: flow.seen, ..noted }) == flow {
             // The clock of the kernel may be a second further by now.
-            self.is_close |= lasts && age == precision - 1;
+            self.is_close |= lasts && is_calm && age == precision - 1;
             if age < precision {
                 return flow;
             }

@@ -28,6 +28,9 @@ pub(crate) fn connect<A: Address, S: State<A>>(state: &S, room: &mut Room<A>) ->
         return DropReason::Refused.into();
     }
     if state.is_endpoint(&key.source()) && is_stray(state, headers) {
+        if headers.protocol() == TCP {
+            state.note_stray();
+        }
         return DropReason::NoFlow.into();
     }
     Verdict::Pass.into()

@@ -23,10 +23,20 @@ pub const PICKED_UP: u8 = 32;
 /// Seconds after which it is noted that a confirmed connection of TCP is in use, and its other half found again. It never idles out, so
 /// nothing but its place in the table hangs on that; and with many connections both halves are far away in memory.
 const LASTING: u32 = 8;
+/// The same once a segment came from a backend without a flow: the other half of some connection was lost, and its client waits.
+const LASTING_AFTER_STRAY: u32 = 1;
+/// Seconds for which a stray segment counts. A client that has no answer asks again after 0.2, 0.6 and 1.4 seconds, and its backend, too.
+const STRAY: u32 = 3;
 /// Seconds that a TCP connection may be silent before its client goes on: an answer and what follows it are under way for less.
 const TCP_PATIENCE: u32 = 2;
 /// Seconds that a UDP flow may be silent whose client never went on: it may have asked for a stream and only listen.
 const UDP_PATIENCE: u32 = 10;
+
+/// Seconds after which it is noted that a confirmed connection of TCP is in use, where the last stray segment came at `stray`.
+#[inline(always)]
+pub const fn lasting(now: u32, stray: u32) -> u32 {
+    if now.wrapping_sub(stray) < STRAY { LASTING_AFTER_STRAY } else { LASTING }
+}
 
 /// The silences that end a flow; the settings say how long each is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -103,10 +113,10 @@ impl<A: Address> Flow<A> {
             && self.flags == other.flags
     }
 
-    /// Seconds up to which it is known when its last packet came.
+    /// Seconds up to which it is known when its last packet came, given those of a connection that lasts.
     #[inline(always)]
-    pub fn precision(&self, protocol: u8) -> u32 {
-        if protocol == TCP && self.is_confirmed() && !self.is_closed() { LASTING } else { 1 }
+    pub fn precision(&self, protocol: u8, lasting: u32) -> u32 {
+        if protocol == TCP && self.is_confirmed() && !self.is_closed() { lasting } else { 1 }
     }
 
     /// Both sides closed it, or one reset it.

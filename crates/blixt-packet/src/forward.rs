@@ -333,7 +333,7 @@ fn note<A: Address, S: State<A>>(state: &S, room: &mut Room<A>, now: u32) {
     let flow = &mut room.flow;
     let after = flow.state_after(headers.flags);
     let has_moved = flow.is_request() && (flow.client != headers.link || flow.client_mac != headers.mac);
-    let is_recent = now.wrapping_sub(flow.seen) < flow.precision(headers.protocol());
+    let is_recent = now.wrapping_sub(flow.seen) < flow.precision(headers.protocol(), state.lasting());
     if is_recent && flow.state == after && !has_moved {
         return;
     }

@@ -18,6 +18,12 @@ pub trait State<A: Address> {
     /// Windows of 2^[`WINDOW_BITS`](crate::abi::WINDOW_BITS) nanoseconds of the same clock.
     fn window(&self) -> u32;
 
+    /// Seconds after which it is noted that a connection that lasts is in use: see [`lasting`](crate::flow::lasting).
+    fn lasting(&self) -> u32;
+
+    /// Notes that a segment came from a backend without a flow.
+    fn note_stray(&self);
+
     /// One of the settings: `state.setting(|settings| &settings.udp_idle)`.
     fn setting<T: Copy>(&self, field: impl Fn(&Settings) -> &T) -> T;
 

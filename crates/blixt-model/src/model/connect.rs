@@ -42,6 +42,9 @@ impl Model {
             // Unless this machine forwards it: to another backend it might.
             let mut backends = self.tables.backends.values();
             self.asks_kernel |= backends.any(|backend| backend.endpoint.address == to.0);
+            if protocol == TCP {
+                self.stray = self.now;
+            }
             return Err(DropReason::NoFlow);
         }
         Ok(None)

@@ -457,6 +457,29 @@ fn of_a_connection_that_lasts_it_is_noted_every_eight_seconds_that_it_is_in_use(
 }
 
 #[test]
+fn a_reply_half_that_was_lost_is_back_a_second_after_the_backend_was_not_understood() {
+    for net in nets() {
+        let world = World::new(WAY_NAT);
+        let port = port_of(&world, &request(&net, SYN));
+        let answer = |flags| reply(&net, net.source, port, flags);
+        assert!(matches!(world.backend_sends(&answer(SYN | ACK)).0, Verdict::Send(_)));
+        let goes_on = || matches!(world.client_sends(&request(&net, ACK)).0, Verdict::Send(_));
+        assert!(goes_on());
+        // The client's port is kept, so that only the reply half has the backend as its sender.
+        let is_reply = |ports: [u16; 2]| ports[0] == BACKEND_PORT.to_be();
+        world.v4.flows.borrow_mut().retain(|key, _| !is_reply(key.ports));
+        world.v6.flows.borrow_mut().retain(|key, _| !is_reply(key.ports));
+        world.now.set(101);
+        assert!(goes_on());
+        assert_eq!(flows(&world), 1, "nobody has missed it yet");
+        assert_eq!(world.backend_sends(&answer(ACK)).0, Verdict::Drop(DropReason::NoFlow));
+        assert!(goes_on());
+        assert_eq!(flows(&world), 2);
+        assert!(matches!(world.backend_sends(&answer(ACK)).0, Verdict::Send(_)));
+    }
+}
+
+#[test]
 fn the_udp_of_a_backend_that_went_finds_whoever_takes_its_place() {
     for net in nets() {
         let mut world = World::new(WAY_NAT);

@@ -12,6 +12,7 @@ use blixt_packet::abi::{
     FragmentKey, Frontend, Hop, Limited, Link, OwnedAddress, Settings, V4, V6,
 };
 use blixt_packet::address::Address;
+use blixt_packet::flow::lasting;
 use blixt_packet::state::{Added, Entry, Route, Socket, State};
 use blixt_packet::{DropReason, Verdict, forward, leave};
 
@@ -42,6 +43,8 @@ pub struct World {
     pub v6: Tables<V6>,
     pub now: Cell<u32>,
     pub window: Cell<u32>,
+    /// When a segment came from a backend without a flow.
+    pub stray: Cell<u32>,
     pub mtu: Cell<u32>,
     /// Until when the hop to the backend is believed.
     pub deadline: Cell<u32>,
@@ -66,6 +69,7 @@ impl World {
             v6: Tables::new(&v6, way),
             now: Cell::new(100),
             window: Cell::default(),
+            stray: Cell::default(),
             mtu: Cell::new(1500),
             deadline: Cell::new(u32::MAX),
             route: Cell::new(Route::Unknown),
@@ -195,6 +199,14 @@ impl<A: Family> State<A> for World {
 
     fn window(&self) -> u32 {
         self.window.get()
+    }
+
+    fn lasting(&self) -> u32 {
+        lasting(self.now.get(), self.stray.get())
+    }
+
+    fn note_stray(&self) {
+        self.stray.set(self.now.get());
     }
 
     fn setting<T: Copy>(&self, field: impl Fn(&Settings) -> &T) -> T {

@@ -190,6 +190,7 @@ impl Target for Kernel<'_> {
         match &result {
             Ok(()) => {
                 self.programs.write(&tables());
+                self.programs.age_stray(u32::MAX);
                 clear::<16, 12>(self.programs.pins().join("FRAGMENTS_V4"));
                 clear::<40, 12>(self.programs.pins().join("FRAGMENTS_V6"));
             }

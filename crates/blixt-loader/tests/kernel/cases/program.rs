@@ -9,8 +9,9 @@ use std::thread;
 use std::time::Duration;
 
 use aya::TestRunResult;
-use aya::maps::{HashMap, Map, MapData};
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuValues};
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions, Xdp};
+use aya::util::nr_cpus;
 use blixt_cases::network::{BACKEND_SIDE, CLIENT_SIDE, INNER_MAC, OUR_MAC, SETTINGS};
 use blixt_cases::{Given, Hook, Place};
 use blixt_core::diff::diff;
@@ -81,6 +82,7 @@ impl Programs {
     /// User space writes these tables; no flow is known.
     pub fn begin(&mut self, tables: &Tables) {
         self.write(tables);
+        self.age_stray(u32::MAX);
         clear::<16, 32>(self.pins.join("FLOWS_V4"));
         clear::<40, 56>(self.pins.join("FLOWS_V6"));
         clear::<16, 12>(self.pins.join("FRAGMENTS_V4"));
@@ -108,10 +110,23 @@ impl Programs {
         let up = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap());
         let silence = Duration::from_secs(u64::from(seconds.min(SETTINGS.udp_idle)) + 2);
         thread::sleep(silence.saturating_sub(up));
+        self.age_stray(seconds);
         age::<16, 32>(self.pins.join("FLOWS_V4"), seconds);
         age::<40, 56>(self.pins.join("FLOWS_V6"), seconds);
         age::<16, 12>(self.pins.join("FRAGMENTS_V4"), seconds);
         age::<40, 12>(self.pins.join("FRAGMENTS_V6"), seconds);
+    }
+
+    /// Moves the last stray segment into the past.
+    pub fn age_stray(&mut self, seconds: u32) {
+        let ebpf = self.dataplane().programs().unwrap();
+        let mut strays: Array<_, u32> = ebpf.map_mut("STRAYS").unwrap().try_into().unwrap();
+        let last = strays.get(&0, 0).unwrap();
+        strays.set(0, last.saturating_sub(seconds), 0).unwrap();
+        // What the CPUs have kept of it.
+        let mut clock: PerCpuArray<_, [u64; 4]> = ebpf.map_mut("CLOCK").unwrap().try_into().unwrap();
+        let nothing = PerCpuValues::try_from(vec![[0; 4]; nr_cpus().unwrap()]).unwrap();
+        clock.set(0, nothing, 0).unwrap();
     }
 
     /// The process that wrote the tables ends, and another one takes them over.
