@@ -14,6 +14,20 @@ use blixt_packet::abi::{
 use blixt_packet::packet::MAX_SUM;
 use blixt_packet::{DropReason, Rooms};
 
+/// The time when it was looked up last.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Clock {
+    /// The tick in which that was; none yet: 0.
+    pub tick: u64,
+    /// Seconds since the machine was started.
+    pub second: u64,
+    /// Windows since then.
+    pub window: u64,
+    /// Seconds after which it is noted that a connection that lasts is in use.
+    pub lasting: u64,
+}
+
 /// Entries of a flow table: two for each connection.
 const FLOWS: usize = 65_536;
 /// Fragmented packets under way at one time.
@@ -82,10 +96,9 @@ pub static BUDGETS: PerCpuArray<Budget, { abi::BUDGETS as usize }> = PerCpuArray
 #[btf_map]
 pub static SCRATCH: PerCpuArray<[u8; MAX_SUM], 1> = PerCpuArray::new();
 
-/// The tick of the kernel's clock in which the time was looked up last, its second and window, and after how many seconds it is noted that
-/// a connection is in use. Nobody but the program sees it.
+/// What is kept for the length of a tick of the kernel's clock. Nobody but the program sees it.
 #[btf_map]
-pub static CLOCK: PerCpuArray<[u64; 4], 1> = PerCpuArray::new();
+pub static CLOCK: PerCpuArray<Clock, 1> = PerCpuArray::new();
 
 /// The second in which a segment came from a backend without a flow. Nobody but the program sees it.
 #[btf_map]

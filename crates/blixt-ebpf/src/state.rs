@@ -22,7 +22,7 @@ use core::mem::{MaybeUninit, size_of};
 
 use crate::maps::{
     ADDRESSES_V4, ADDRESSES_V6, BACKEND_COUNTERS_V4, BACKEND_COUNTERS_V6, BACKENDS_V4, BACKENDS_V6, BUDGETS,
-    CLOCK, DEVICES, DROPS, ENDPOINTS_V4, ENDPOINTS_V6, FLOW_COUNTERS_V4, FLOW_COUNTERS_V6, FLOWS_V4,
+    CLOCK, Clock, DEVICES, DROPS, ENDPOINTS_V4, ENDPOINTS_V6, FLOW_COUNTERS_V4, FLOW_COUNTERS_V6, FLOWS_V4,
     FLOWS_V6, FRAGMENTS_V4, FRAGMENTS_V6, FRONTENDS_V4, FRONTENDS_V6, HOPS, KNOWN_V4, KNOWN_V6, RINGS,
     ROUTE_COUNTERS, SETTINGS, STRAYS,
 };
@@ -54,30 +54,23 @@ pub fn count_drop(reason: DropReason) {
     }
 }
 
-/// Seconds since the machine was started.
-const SECOND: usize = 1;
-/// Windows since then.
-const WINDOW: usize = 2;
-/// Seconds after which it is noted that a connection is in use.
-const LASTING: usize = 3;
-
-/// The time since the machine was started. The clock moves once a tick, which the verifier makes a read of one word of: only the first
-/// packet of a tick pays for a call of the kernel.
+/// The time. It moves once a tick, which the verifier makes a read of one word of: only the first packet of a tick pays for a call of the
+/// kernel. What it keeps is read back, so that the verifier need not follow both ways.
 #[inline(always)]
-fn clock(unit: usize) -> u32 {
+fn clock(field: impl FnOnce(*const Clock) -> *const u64) -> u32 {
     // SAFETY: the helpers take nothing; the element is this CPU's own, and outlives the program.
     unsafe {
         let Some(clock) = CLOCK.get_ptr_mut(0) else { return 0 };
         let tick = bpf_jiffies64();
-        if (*clock)[0] != tick {
+        if (*clock).tick != tick {
             let time = bpf_ktime_get_coarse_ns();
-            let second = time / NANOSECONDS;
-            (&raw mut (*clock)[LASTING]).write_volatile(lasting(second as u32, stray()).into());
-            (&raw mut (*clock)[SECOND]).write_volatile(second);
-            (&raw mut (*clock)[WINDOW]).write_volatile(time >> WINDOW_BITS);
-            (&raw mut (*clock)[0]).write_volatile(tick);
+            let second = (time / NANOSECONDS) as u32;
+            (&raw mut (*clock).second).write_volatile(second.into());
+            (&raw mut (*clock).window).write_volatile(time >> WINDOW_BITS);
+            (&raw mut (*clock).lasting).write_volatile(lasting(second, stray()).into());
+            (&raw mut (*clock).tick).write_volatile(tick);
         }
-        (*clock)[unit] as u32
+        field(clock).read_volatile() as u32
     }
 }
 
@@ -90,15 +83,16 @@ fn stray() -> u32 {
 /// Notes a stray segment. Other CPUs see it from their next tick on.
 #[inline(always)]
 fn note_stray() {
-    let now = clock(SECOND);
     // SAFETY: plain numbers, which outlive the program; the one that all CPUs write is never torn.
     unsafe {
-        if let Some(stray) = STRAYS.get_ptr_mut(0) {
+        let Some(clock) = CLOCK.get_ptr_mut(0) else { return };
+        let now = (bpf_ktime_get_coarse_ns() / NANOSECONDS) as u32;
+        if let Some(stray) = STRAYS.get_ptr_mut(0)
+            && *stray != now
+        {
             stray.write_volatile(now);
         }
-        if let Some(clock) = CLOCK.get_ptr_mut(0) {
-            (*clock)[LASTING] = lasting(now, now).into();
-        }
+        (*clock).lasting = lasting(now, now).into();
     }
 }
 
@@ -156,18 +150,18 @@ macro_rules! family {
 
             #[inline(always)]
             fn now(&self) -> u32 {
-                clock(SECOND)
+                clock(|clock| unsafe { &raw const (*clock).second })
             }
 
             #[inline(always)]
             fn window(&self) -> u32 {
-                clock(WINDOW)
+                clock(|clock| unsafe { &raw const (*clock).window })
             }
 
             #[inline(always)]
             fn lasting(&self) -> u32 {
                 // A packet that asks has asked for the second before: the verifier need not follow another tick.
-                CLOCK.get(0).map_or(1, |clock| clock[LASTING] as u32)
+                CLOCK.get(0).map_or(1, |clock| clock.lasting as u32)
             }
 
             #[inline(always)]

@@ -400,10 +400,11 @@ impl Model {
         left > 0
     }
 
-    /// A SYN to a frontend when none may begin is not even looked up.
+    /// A SYN to a frontend is not even looked up when only the share is left that others have for themselves.
     fn is_flooded(&self, packet: &Packet) -> bool {
         let to = endpoint(packet.tuple.to, packet.tuple.protocol);
-        self.new_flows().0 == 0 && to.is_some_and(|to| self.tables.frontends.contains_key(&to))
+        self.new_flows().0 <= self.settings.new_flows.into()
+            && to.is_some_and(|to| self.tables.frontends.contains_key(&to))
     }
 }
 

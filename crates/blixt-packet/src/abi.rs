@@ -384,16 +384,15 @@ pub struct Budget {
 /// another part of a window each time.
 pub const WINDOW_BITS: u32 = 27;
 
-/// Windows whose new flows may come at once.
+/// Windows whose new flows may come at once; those that begin by a SYN have a window less.
 pub const BURST: u32 = 4;
 
 /// New flows a second, on one CPU, above which they are a flood: with a full table they take four tenths of a CPU of today.
 pub const NEW_FLOWS: u32 = 200_000;
 
-/// How many of so many a second fall into a window: one at least.
+/// How many of so many a second fall into a window.
 pub const fn in_a_window(a_second: u32) -> u32 {
-    let share = ((a_second as u64) << WINDOW_BITS) / 1_000_000_000;
-    if share > 0 { share as u32 } else { 1 }
+    (((a_second as u64) << WINDOW_BITS) / 1_000_000_000) as u32
 }
 
 /// Constants of one load of the program: user space writes them before loading, the verifier sees through them.

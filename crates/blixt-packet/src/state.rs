@@ -105,22 +105,22 @@ pub trait State<A: Address> {
     /// Takes one flow out of what this CPU may begin; false: none is left.
     #[inline(always)]
     fn take_new_flow(&self) -> bool {
-        let (window, used) = self.new_flows();
+        let (window, used) = self.new_flows(BURST);
         self.take(Limited::NewFlow, window, used)
     }
 
-    /// This CPU may begin a flow.
+    /// So many shares of the flows that this CPU may begin are not used up.
     #[inline(always)]
-    fn has_new_flow(&self) -> bool {
-        self.new_flows().1.is_some()
+    fn has_new_flow(&self, shares: u32) -> bool {
+        self.new_flows(shares).1.is_some()
     }
 
-    /// The window, and the flows that this CPU has begun of those that it may.
+    /// The window, and the flows of so many shares that this CPU has begun.
     #[inline(always)]
-    fn new_flows(&self) -> (u32, Option<u32>) {
+    fn new_flows(&self, shares: u32) -> (u32, Option<u32>) {
         let window = self.window();
         let share = self.setting(|settings| &settings.new_flows);
-        (window, used(self.budget(Limited::NewFlow), window, share, BURST))
+        (window, used(self.budget(Limited::NewFlow), window, share, shares))
     }
 
     /// Takes one out of a budget of which so much is used, if any is left.
@@ -133,14 +133,13 @@ pub trait State<A: Address> {
     }
 }
 
-/// What is used of a budget of `burst` shares, one of which comes back whenever the time goes on; `None`: all of it.
+/// What is used of a budget of so many shares, one of which comes back whenever the time goes on; `None`: all of it.
 #[inline(always)]
-fn used(budget: Budget, time: u32, share: u32, burst: u32) -> Option<u32> {
-    let used = match time.wrapping_sub(budget.time).min(burst) {
-        0 => budget.used,
-        shares => budget.used.saturating_sub(share.saturating_mul(shares)),
-    };
-    (used < share.saturating_mul(burst)).then_some(used)
+fn used(budget: Budget, time: u32, share: u32, shares: u32) -> Option<u32> {
+    let (share, back) = (u64::from(share), time.wrapping_sub(budget.time).min(BURST));
+    // Of a process before, with larger shares, more may be used than there is.
+    let used = u64::from(budget.used).min(share * u64::from(BURST)).saturating_sub(share * u64::from(back));
+    (used < share * u64::from(shares)).then_some(used as u32)
 }
 
 /// An entry of the flow table. It may be gone from the table by the time that it is read or written; then nobody

@@ -112,7 +112,8 @@ pub struct NodeArgs {
     /// Connections that can be remembered at a time [default: by memory, 1 M at 16 GiB].
     #[arg(long, value_name = "COUNT")]
     pub flows: Option<u32>,
-    /// New connections that one CPU takes on in a second: what comes beyond is a flood, dropped and counted.
+    /// New connections that one CPU takes on in a second, half as many of them at once: what comes beyond is a flood, dropped and
+    /// counted.
     #[arg(long, value_name = "COUNT", default_value_t = NEW_FLOWS)]
     pub new_flows: u32,
     /// Frontends, of each address family, that there is room for; rings, routes and addresses go with them.

@@ -24,7 +24,7 @@ const FIRST_RING: u32 = 1;
 /// Device of a test run: the loopback of the namespace.
 const LOOPBACK: u32 = 1;
 
-/// What is measured, in a namespace of its own; `new_flows` of a window go in.
+/// What is measured, in a namespace of its own; one CPU begins `new_flows` flows a window.
 pub fn open(flows: u32, new_flows: u32) -> Result<Dataplane> {
     let limits = Limits { frontends: 1 << 14, routes: 1 << 14, ..Limits::default() };
     let capacity = Capacity { flows, limits };

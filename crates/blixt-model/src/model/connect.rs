@@ -7,7 +7,7 @@ use blixt_packet::abi::{BackendId, Link};
 use super::{Model, endpoint, has_reset, is_host, is_of_host};
 use crate::flow::{Half, Progress, Tuple};
 use crate::hash::hash;
-use crate::packet::{Packet, TCP};
+use crate::packet::{FIN, Packet, RST, SYN, TCP};
 
 /// Ports that are tried until a free one is found, the client's own the first of them.
 const FREE_ATTEMPTS: u32 = 33;
@@ -42,7 +42,7 @@ impl Model {
             // Unless this machine forwards it: to another backend it might.
             let mut backends = self.tables.backends.values();
             self.asks_kernel |= backends.any(|backend| backend.endpoint.address == to.0);
-            if protocol == TCP {
+            if protocol == TCP && packet.flags & (SYN | RST | FIN) == 0 {
                 self.stray = self.now;
             }
             return Err(DropReason::NoFlow);

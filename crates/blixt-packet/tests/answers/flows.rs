@@ -120,6 +120,27 @@ fn one_cpu_begins_only_so_many_flows_in_a_window_or_a_burst_and_those_that_it_ha
         check(103, &[6, 7], 8);
         check(1000, &[8, 9, 10, 11], 12);
         assert_eq!(world.connections.get(), 11);
+
+        // The last share of a burst is not for SYNs.
+        world.window.set(2000);
+        [12, 13, 14].iter().for_each(|port| assert_eq!(world.client_sends(&from(*port)).0, sent));
+        assert_eq!(world.client_sends(&request(&net, SYN)).0, flood);
+        assert_eq!(world.client_sends(&from(15)).0, sent);
+    }
+}
+
+#[test]
+fn a_budget_of_new_flows_that_shrank_is_there_again_after_a_burst() {
+    for net in nets() {
+        let mut world = World::new(WAY_NAT);
+        let from = |port| datagram(net.client, net.frontend, [port, FRONTEND_PORT]);
+        world.settings.new_flows = 100;
+        let sent = Verdict::Send(Link::new(BACKEND_SIDE, 0));
+        (1..=400).for_each(|port| assert_eq!(world.client_sends(&from(port)).0, sent));
+        assert_eq!(world.client_sends(&from(401)).0, Verdict::Drop(DropReason::Flood));
+        world.settings.new_flows = 1;
+        world.window.set(4);
+        assert_eq!(world.client_sends(&from(401)).0, sent);
     }
 }
 
@@ -457,7 +478,7 @@ fn of_a_connection_that_lasts_it_is_noted_every_eight_seconds_that_it_is_in_use(
 }
 
 #[test]
-fn a_reply_half_that_was_lost_is_back_a_second_after_the_backend_was_not_understood() {
+fn a_reply_half_that_was_lost_is_back_once_its_backend_was_not_understood() {
     for net in nets() {
         let world = World::new(WAY_NAT);
         let port = port_of(&world, &request(&net, SYN));

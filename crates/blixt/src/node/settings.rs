@@ -129,3 +129,27 @@ fn host_name() -> anyhow::Result<String> {
         .context("cannot read the host name; give one with --node-name")?;
     Ok(name.trim().to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        node: NodeArgs,
+    }
+
+    #[test]
+    fn the_program_is_loaded_with_what_the_flags_say() {
+        let options = |flags: &[&str]| {
+            let line = Line::parse_from([&["blixt"], flags].concat());
+            Settings::try_from(line.node).unwrap().dataplane_options(Duration::ZERO)
+        };
+        assert_eq!(options(&[]).settings, blixt_packet::abi::Settings::DEFAULT);
+        let options = options(&["--new-flows", "1000000", "--flows", "5000"]);
+        assert_eq!((options.settings.new_flows, options.capacity.flows), (134_217, 5000));
+    }
+}
