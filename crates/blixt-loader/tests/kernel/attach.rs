@@ -203,11 +203,15 @@ fn what_others_have_at_the_same_hooks_stays_through_start_restart_and_removal() 
 
 /// Filters at both sides of a device, by somebody who uses the same program.
 fn put_foreign_filters(world: &World, dataplane: &mut Dataplane) {
+    show(world, &["tc", "qdisc", "add", "dev", WIRE.0, "clsact"]);
+    add_foreign_filters(world, dataplane);
+}
+
+fn add_foreign_filters(world: &World, dataplane: &mut Dataplane) {
     let program = dataplane.programs().unwrap().program_mut("blixt_ingress").unwrap();
     let program: &mut SchedClassifier = program.try_into().unwrap();
     let pin = world.instance_directory().join("foreign");
     program.pin(&pin).unwrap();
-    show(world, &["tc", "qdisc", "add", "dev", WIRE.0, "clsact"]);
     for side in ["ingress", "egress"] {
         let pin = pin.to_str().unwrap();
         let filter = ["filter", "add", "dev", WIRE.0, side, "prio", "77", "bpf", "da", "object-pinned", pin];
@@ -255,5 +259,32 @@ fn a_queueing_discipline_of_somebody_else_stays() {
         dataplane.remove().unwrap();
         assert_eq!(show(world, &["tc", "filter", "show", "dev", WIRE.0, "ingress"]), "");
         assert!(show(world, &["tc", "qdisc", "show", "dev", WIRE.0]).contains("clsact"));
+    });
+}
+
+#[test]
+fn a_queueing_discipline_of_ours_stays_for_those_who_came_to_use_it() {
+    World::run(|world| {
+        let left = world.index(WIRE.0);
+        let filters = || Dataplane::open(&Options { filters: true, ..options() }).unwrap();
+        let mut dataplane = filters();
+        dataplane.attach(left, Hook::Tc, true).unwrap();
+        add_foreign_filters(world, &mut dataplane);
+        let assert_untouched = |ours: usize| {
+            for side in ["ingress", "egress"] {
+                let shown = show(world, &["tc", "filter", "show", "dev", WIRE.0, side]);
+                assert!(shown.contains("pref 77 "), "{side}: {shown}");
+                assert_eq!(shown.matches("direct-action").count(), 1 + ours, "{side}: {shown}");
+            }
+        };
+        drop(dataplane);
+        let mut dataplane = filters();
+        dataplane.attach(left, Hook::Tc, true).unwrap();
+        assert_untouched(1);
+        dataplane.detach(left).unwrap();
+        assert_untouched(0);
+        dataplane.attach(left, Hook::Tc, true).unwrap();
+        dataplane.remove().unwrap();
+        assert_untouched(0);
     });
 }

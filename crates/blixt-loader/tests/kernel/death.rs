@@ -49,6 +49,12 @@ fn a_backend_is_removed() {
     check(&wanted(&[(80, ALL), (81, TWO)]), &wanted(&[(80, TWO), (81, TWO)]));
 }
 
+/// The ring keeps its size, so that it is overwritten in place: nothing else keeps connections from a newcomer.
+#[test]
+fn a_backend_gives_way_to_another() {
+    check(&wanted(&[(80, ALL), (81, TWO)]), &wanted(&[(80, &[(1, &[1, 2, 4])]), (81, TWO)]));
+}
+
 #[test]
 fn a_backend_drains() {
     let mut after = wanted(&[(80, TWO), (81, TWO)]);

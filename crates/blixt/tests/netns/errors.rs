@@ -50,6 +50,9 @@ fn a_narrow_path_behind_the_balancer_is_discovered_by_the_client(hook: Hook) {
     for family in Family::ALL {
         let line = format!("route add {} via {}", net(family, FAR), address(family, 1, Lab::OTHER));
         world.lab.balancer.ip(&line).unwrap();
+        // The far end believes in a wide path, so that the client must learn.
+        let line = format!("route change default via {} advmss 1440", address(family, FAR, Lab::BALANCER));
+        far.ip(&line).unwrap();
     }
     let endpoints =
         Family::ALL.map(|family| Endpoint { address: address(family, FAR, Lab::OTHER), state: State::Ready });
@@ -57,6 +60,7 @@ fn a_narrow_path_behind_the_balancer_is_discovered_by_the_client(hook: Hook) {
     world.start();
     for family in Family::ALL {
         assert_eq!(bulk(&world.lab.client, vip(family)), "far", "{family:?}");
+        assert!(has_learned(&world, vip(family).ip(), NARROW), "{family:?}");
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::fs;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use blixt_lab::{Failure, Family, Protocol, connect};
 
 use crate::manifests::{Listener, Manifests, Route};
-use crate::world::{Hook, World, at, until, until_within, vip};
+use crate::world::{Hook, World, at, slowness, until, until_within, vip};
 
 #[test]
 fn an_invalid_file_keeps_the_traffic_and_is_named_in_status() {
@@ -48,12 +48,15 @@ fn a_changed_file_is_in_force_without_being_asked_for() {
     let mut world = World::usual(Hook::Tc);
     let port = Listener { protocol: Protocol::Tcp, port: 81 };
     let to = at(vip(Family::V4).ip(), 81);
+    let mut quickest = Duration::MAX;
     for _ in 0..5 {
+        let begin = Instant::now();
         world.change(|manifests| {
             manifests.gateways[0].listeners.push(port);
             manifests.routes.push(Route::new("lab", port, &["web"]));
         });
         until("the new listener serves", || connect(&world.lab.client, to).is_ok());
+        quickest = quickest.min(begin.elapsed());
         world.change(|manifests| {
             manifests.gateways[0].listeners.pop();
             manifests.routes.pop();
@@ -63,6 +66,8 @@ fn a_changed_file_is_in_force_without_being_asked_for() {
             connect(&world.lab.client, to).is_err_and(|failure| failure == Failure::Refused)
         });
     }
+    println!("the quickest change took {quickest:?}");
+    assert!(quickest < SOON * slowness(), "the quickest change took {quickest:?}");
 }
 
 #[test]
@@ -110,6 +115,9 @@ spec:
     assert_eq!(world.dial(Protocol::Tcp, Family::V6, 10).answered(), 10);
 }
 
+/// How soon a change is in force at the least: `docs/performance` asks for much less, of a machine with nothing else to do. What
+/// waits for a second on its way does so every time.
+const SOON: Duration = Duration::from_millis(500);
 /// Long enough for a change to be seen, and for harm to be done.
 const SEEN: Duration = Duration::from_millis(400);
 /// A file that a tool writes once for everybody.

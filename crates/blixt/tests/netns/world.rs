@@ -278,7 +278,7 @@ pub fn until_within(patience: Duration, what: &str, mut so: impl FnMut() -> bool
 }
 
 /// How many times longer everything may take: a machine whose processor is emulated says so.
-fn slowness() -> u32 {
+pub fn slowness() -> u32 {
     let said = std::env::var("BLIXT_TEST_SLOWNESS").ok();
     said.map_or(1, |said| said.parse().expect("BLIXT_TEST_SLOWNESS is a number"))
 }
