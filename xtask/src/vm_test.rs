@@ -57,6 +57,8 @@ pub struct Args {
     yes: bool,
 }
 
+/// The test that holds the programs to what `docs/kernels.md` says of them.
+const RECORDED: &str = "::verifier::no_program_is_a_fifth_more_work_for_the_verifier_than_on_record";
 /// How long one kernel may take: several times what it needs on a machine that does nothing else.
 const LIMIT: Duration = Duration::from_secs(30 * 60);
 
@@ -95,7 +97,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         };
         eprintln!("==> {}", kernel.release);
         let results = test(args, kernel, &files, &tests)?;
-        let failures = if args.only.is_some() { results.faults() } else { results.failures() };
+        let mut failures = if args.only.is_some() { results.faults() } else { results.failures() };
+        // What is to be written anew cannot be what it is held to.
+        failures.retain(|failure| !(args.bless && failure.ends_with(RECORDED)));
         println!("{}: {} failures, {} s", kernel.release, failures.len(), start.elapsed().as_secs());
         failures.iter().for_each(|failure| println!("  {failure}"));
         let row = Row::new(&kernel.release, &results);
