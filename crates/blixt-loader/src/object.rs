@@ -282,9 +282,10 @@ mod tests {
 
     #[test]
     fn settings_lie_in_memory_as_the_program_reads_them() {
-        let settings = Settings { first_port: 0x0102, passes_strays: 5, ..Settings::DEFAULT };
+        let settings = Settings { first_port: 0x0102, new_flows: 7, passes_strays: 5, ..Settings::DEFAULT };
         let bytes = settings_bytes(&settings);
         assert_eq!(bytes[..2], 0x0102u16.to_ne_bytes());
-        assert_eq!(bytes[20..], 5u32.to_ne_bytes());
+        assert_eq!(bytes[20..24], 7u32.to_ne_bytes());
+        assert_eq!(bytes[24..], 5u32.to_ne_bytes());
     }
 }
