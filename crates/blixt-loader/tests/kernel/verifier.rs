@@ -1,6 +1,6 @@
 //! What the verifier makes of each program, beside what `docs/kernels.md` says of it.
 //!
-//! `cargo xtask vm-test --bless` writes that page anew, from runs on each kernel: read the diff before you commit it.
+//! `cargo xtask vm-test --bless` writes that page anew, from runs on each kernel with `BLIXT_BLESS`: read the diff before you commit it.
 
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,7 @@ fn no_program_is_a_fifth_more_work_for_the_verifier_than_on_record() {
     let release = nix::sys::utsname::uname().unwrap();
     let release = release.release().to_string_lossy().into_owned();
     let recorded = recorded(&release, RECORD);
+    let is_written_anew = std::env::var_os("BLIXT_BLESS").is_some();
     World::run(|world| {
         let mut dataplane = open();
         let attachment = dataplane.attach(world.index(WIRE.0), Hook::Xdp, true).unwrap();
@@ -33,7 +34,7 @@ fn no_program_is_a_fifth_more_work_for_the_verifier_than_on_record() {
         });
         for ((name, instructions), recorded) in counts.into_iter().zip(recorded) {
             assert!(
-                f64::from(instructions) <= f64::from(recorded) * GROWTH,
+                is_written_anew || f64::from(instructions) <= f64::from(recorded) * GROWTH,
                 "{name}: the verifier of {release} looks at {instructions} instructions, on record are {recorded}: make it \
                  less again, or write the record anew by `cargo xtask vm-test --bless`"
             );
