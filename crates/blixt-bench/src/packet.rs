@@ -189,12 +189,13 @@ fn flood(object: &Path, rounds: usize) -> Result<Costs> {
 }
 
 /// What new flows cost where the table is full.
-fn full(object: &Path, rounds: usize, new_flows: u32, targets: &[(Program, Packets)]) -> Result<Costs> {
+fn full(object: &Path, rounds: usize, new_flows: u32, whats: &[(Program, Packets)]) -> Result<Costs> {
     let mut floor = Floor::load(object, LITTLE_ROOM * 2)?;
     let mut dataplane = world::open(LITTLE_ROOM, new_flows)?;
-    let targets = [Hook::Tc, Hook::Xdp]
-        .map(|hook| targets.iter().map(move |&(program, packets)| target(program, hook, packets)));
-    let targets: Vec<Target> = targets.into_iter().flatten().collect();
+    let mut targets = Vec::new();
+    for hook in [Hook::Tc, Hook::Xdp] {
+        targets.extend(whats.iter().map(|(program, packets)| target(*program, hook, *packets)));
+    }
     take(&mut floor, &mut dataplane, &targets, rounds)
 }
 

@@ -44,14 +44,11 @@ pub const MTU: u32 = 1400;
 /// Largest IP packet of the client's side: what is too big for the other side comes in whole.
 const CLIENT_MTU: u32 = 1500;
 
+/// Constants of a program that answers and begins as much as it is asked to.
+pub const UNLIMITED: Settings = Settings { answers: u32::MAX, new_flows: u32::MAX, ..Settings::DEFAULT };
+
 /// Constants of the program.
-pub const SETTINGS: Settings = Settings {
-    first_port: OUR_PORT,
-    last_port: OUR_PORT,
-    answers: u32::MAX,
-    new_flows: u32::MAX,
-    ..Settings::DEFAULT
-};
+pub const SETTINGS: Settings = Settings { first_port: OUR_PORT, last_port: OUR_PORT, ..UNLIMITED };
 
 /// The addresses of one family.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

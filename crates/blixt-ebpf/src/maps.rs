@@ -14,7 +14,7 @@ use blixt_packet::abi::{
 use blixt_packet::packet::MAX_SUM;
 use blixt_packet::{DropReason, Rooms};
 
-/// The time when it was looked up last.
+/// The time when it was looked up last. Double words: of the range of a word the verifier would follow more.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Clock {

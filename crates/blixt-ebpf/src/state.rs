@@ -57,7 +57,7 @@ pub fn count_drop(reason: DropReason) {
 /// The time. It moves once a tick, which the verifier makes a read of one word of: only the first packet of a tick pays for a call of the
 /// kernel. What it keeps is read back, so that the verifier need not follow both ways.
 #[inline(always)]
-fn clock(field: impl FnOnce(*const Clock) -> *const u64) -> u32 {
+fn clock(field: impl Fn(&Clock) -> &u64) -> u32 {
     // SAFETY: the helpers take nothing; the element is this CPU's own, and outlives the program.
     unsafe {
         let Some(clock) = CLOCK.get_ptr_mut(0) else { return 0 };
@@ -70,7 +70,7 @@ fn clock(field: impl FnOnce(*const Clock) -> *const u64) -> u32 {
             (&raw mut (*clock).lasting).write_volatile(lasting(second, stray()).into());
             (&raw mut (*clock).tick).write_volatile(tick);
         }
-        field(clock).read_volatile() as u32
+        core::ptr::read_volatile(field(&*clock)) as u32
     }
 }
 
@@ -150,12 +150,12 @@ macro_rules! family {
 
             #[inline(always)]
             fn now(&self) -> u32 {
-                clock(|clock| unsafe { &raw const (*clock).second })
+                clock(|clock| &clock.second)
             }
 
             #[inline(always)]
             fn window(&self) -> u32 {
-                clock(|clock| unsafe { &raw const (*clock).window })
+                clock(|clock| &clock.window)
             }
 
             #[inline(always)]

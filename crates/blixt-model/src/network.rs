@@ -8,7 +8,7 @@
 
 use std::net::IpAddr;
 
-use blixt_cases::network::{BACKEND_MAC, CLIENT_MAC, INNER_MAC, OUR_MAC, PROTOCOLS};
+use blixt_cases::network::{BACKEND_MAC, CLIENT_MAC, INNER_MAC, OUR_MAC, PROTOCOLS, UNLIMITED};
 use blixt_core::config::{Endpoint, Protocol};
 use blixt_core::host::Mac;
 use blixt_core::tables::{
@@ -27,13 +27,7 @@ pub const WIRE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 5];
 pub const SECOND_MAC: [u8; 6] = [2, 0, 0, 0, 0, 7];
 
 /// What the programs are loaded with: so few source ports that they run out.
-pub const SETTINGS: Settings = Settings {
-    first_port: 20_000,
-    last_port: 20_003,
-    answers: u32::MAX,
-    new_flows: u32::MAX,
-    ..Settings::DEFAULT
-};
+pub const SETTINGS: Settings = Settings { first_port: 20_000, last_port: 20_003, ..UNLIMITED };
 
 /// Ports of frontends: full NAT, the client's address kept, this machine, some of all, no route.
 pub const FRONTEND_PORTS: [u16; 5] = [80, 81, 82, 83, 84];

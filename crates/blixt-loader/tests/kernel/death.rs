@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use aya::programs::SchedClassifier;
 use blixt_cases::host::{Clock, begin, show};
-use blixt_cases::network::{BACKEND_SIDE, CLIENT_SIDE, INNER_MAC, Net, OUR_MAC, PROTOCOLS, nets};
+use blixt_cases::network::{BACKEND_SIDE, CLIENT_SIDE, INNER_MAC, Net, OUR_MAC, PROTOCOLS, UNLIMITED, nets};
 use blixt_cases::packet::{ACK, IpPacket};
 use blixt_cases::{Given, client_sends};
 use blixt_core::compile::{Compilation, compile, with_slots};
@@ -21,7 +21,7 @@ use blixt_core::host::{Device, Host, Mac, Path};
 use blixt_core::tables::{BackendState, Tables};
 use blixt_loader::{Dataplane, Options};
 use blixt_packet::Verdict;
-use blixt_packet::abi::{RING_CHUNK, Settings};
+use blixt_packet::abi::RING_CHUNK;
 
 use crate::apply::{endpoints, expected_endpoints, ring_map};
 use crate::cases::program::{Programs, TC_ACT_SHOT, run_ingress, wire_network};
@@ -281,7 +281,7 @@ impl Client {
     /// What becomes of its packet under `tables`, if it began under those `before`: by the library on the host.
     fn over(&self, before: &Tables, tables: &Tables) -> (i32, Vec<u8>) {
         let clock = Clock::default();
-        let simulation = begin(before, &clock, SETTINGS);
+        let simulation = begin(before, &clock, UNLIMITED);
         if let Some(begun) = &self.begun {
             let _ = show(&simulation, begun);
         }
@@ -299,12 +299,9 @@ impl Client {
 /// The hash of a ring that is being written.
 const TORN: u64 = u64::MAX;
 
-/// The client's own source port is free at every backend: none else is ever taken.
-const SETTINGS: Settings = Settings { answers: u32::MAX, new_flows: u32::MAX, ..Settings::DEFAULT };
-
 fn open() -> Dataplane {
     // Nobody renews the next hops meanwhile.
-    let mut options = Options { settings: SETTINGS, hop_life: Duration::from_secs(24 * 3600), ..options() };
+    let mut options = Options { settings: UNLIMITED, hop_life: Duration::from_secs(24 * 3600), ..options() };
     options.capacity.flows = 65_536;
     Dataplane::open(&options).unwrap()
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use aya::maps::{HashMap, Map, MapData, PerCpuArray};
+use aya::maps::{HashMap, MapData};
 use blixt_cases::{Given, Hook, Place};
 use blixt_model::network::{SETTINGS, tables};
 use blixt_model::{
@@ -46,8 +46,7 @@ struct Kernel<'a> {
     programs: &'a mut Programs,
     v4: HashMap<MapData, [u8; 16], [u8; 32]>,
     v6: HashMap<MapData, [u8; 40], [u8; 56]>,
-    drops: PerCpuArray<MapData, u64>,
-    /// What they counted until the story at hand.
+    /// What was dropped until the story at hand.
     dropped: BTreeMap<DropReason, u64>,
 }
 
@@ -55,14 +54,11 @@ impl<'a> Kernel<'a> {
     fn new(hook: Hook, programs: &'a mut Programs) -> Self {
         programs.begin(&tables());
         let pins = programs.pins();
-        let drops = Map::PerCpuArray(MapData::from_pin(pins.join("DROPS")).unwrap());
-        let drops = drops.try_into().unwrap();
         Self {
             hook,
             v4: table(pins.join("FLOWS_V4")),
             v6: table(pins.join("FLOWS_V6")),
-            dropped: dropped(&drops),
-            drops,
+            dropped: programs.drops(),
             programs,
         }
     }
@@ -73,7 +69,7 @@ impl<'a> Kernel<'a> {
             match (step, outcome) {
                 (Step::Frame(given), Some(outcome)) => {
                     let reason = self.show(given, outcome).map_err(|error| {
-                        let counted = off(&wanted, &dropped(&self.drops));
+                        let counted = off(&wanted, &self.programs.drops());
                         format!("step {index}\n{error}\n  counted beside what should be: {counted}")
                     })?;
                     if let Some(reason) = reason {
@@ -89,7 +85,7 @@ impl<'a> Kernel<'a> {
                 (Step::Forget(tuple), _) => self.forget(tuple),
             }
         }
-        self.dropped = dropped(&self.drops);
+        self.dropped = self.programs.drops();
         if self.dropped != wanted {
             return Err(format!("counted beside what should be: {}", off(&wanted, &self.dropped)));
         }
@@ -196,16 +192,11 @@ impl Target for Kernel<'_> {
             }
             Err(_) => {
                 self.programs.begin(&tables());
-                self.dropped = dropped(&self.drops);
+                self.dropped = self.programs.drops();
             }
         }
         result
     }
-}
-
-fn dropped(drops: &PerCpuArray<MapData, u64>) -> BTreeMap<DropReason, u64> {
-    let count = |reason: DropReason| drops.get(&(reason as u32), 0).unwrap().iter().sum();
-    DropReason::ALL.iter().map(|reason| (*reason, count(*reason))).collect()
 }
 
 /// By how much counters are off.
