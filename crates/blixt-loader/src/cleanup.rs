@@ -96,13 +96,13 @@ pub(crate) fn remove_dead(own: &Instance) -> Vec<String> {
     removed
 }
 
-/// It has links, and none of them holds a device; or it has none, and nobody sees its network namespace.
+/// It has links, and all of them lead nowhere; or it has none, and nobody sees its network namespace.
 fn is_dead(instance: &Instance) -> bool {
     let mut links = 0;
     for directory in instance.directories() {
         for layout in pins::list(&directory).unwrap_or_default() {
             let Ok(pins) = pins::links(&layout) else { return false };
-            if pins.iter().any(|pin| pins::is_alive(&pin.path))
+            if !pins.iter().all(|pin| pins::leads_nowhere(&pin.path))
                 || filter::marks(&layout).is_ok_and(|marks| !marks.is_empty())
             {
                 return false;

@@ -130,9 +130,9 @@ pub(crate) fn drop_link(path: &Path) -> Result<(), Error> {
     fs::remove_file(path).map_err(Error::file("remove", path))
 }
 
-/// The link holds a program on a device that exists.
-pub(crate) fn is_alive(path: &Path) -> bool {
-    sys::object_get(path).and_then(|link| sys::link_info(link.as_fd())).is_ok_and(|info| info.ifindex != 0)
+/// The device of the link is gone. A pin that cannot be opened says nothing: whoever replaces a layout moves its pins.
+pub(crate) fn leads_nowhere(path: &Path) -> bool {
+    sys::object_get(path).and_then(|link| sys::link_info(link.as_fd())).is_ok_and(|info| info.ifindex == 0)
 }
 
 /// Everything in a directory; nothing if it does not exist.
@@ -156,6 +156,11 @@ fn link_pin(path: PathBuf) -> Option<LinkPin> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pin_that_moved_meanwhile_does_not_lead_nowhere() {
+        assert!(!leads_nowhere(&link_path(Path::new("moved"), 7, Slot::Egress)));
+    }
 
     #[test]
     fn a_pin_says_which_device_and_which_hook() {
