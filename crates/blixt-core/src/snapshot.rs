@@ -1,5 +1,7 @@
 //! Everything that `translate` looks at: the objects of one moment, and a few facts about the machine.
 
+mod by_service;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -8,6 +10,9 @@ use crate::api::{
     BlixtClass, EndpointSlice, Gateway, GatewayClass, Kind, L4Route, ListenerSet, Namespace, Object,
     ObjectKey, ReferenceGrant, Secret, Service,
 };
+
+use by_service::ByService;
+pub use by_service::{SERVICE_NAME, ServiceName, of_slice};
 
 /// The objects of one moment.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -21,7 +26,7 @@ pub struct Snapshot {
     /// Every ListenerSet.
     pub listener_sets: BTreeMap<Arc<ObjectKey>, Arc<ListenerSet>>,
     /// Every TCPRoute, UDPRoute and HTTPRoute.
-    pub routes: BTreeMap<Arc<ObjectKey>, Arc<L4Route>>,
+    pub(crate) routes: BTreeMap<Arc<ObjectKey>, Arc<L4Route>>,
     /// Every ReferenceGrant.
     pub reference_grants: BTreeMap<Arc<ObjectKey>, Arc<ReferenceGrant>>,
     /// Every Namespace. One that is missing has no labels, save its name.
@@ -31,7 +36,9 @@ pub struct Snapshot {
     /// Every Service.
     pub services: BTreeMap<Arc<ObjectKey>, Arc<Service>>,
     /// Every EndpointSlice.
-    pub endpoint_slices: BTreeMap<Arc<ObjectKey>, Arc<EndpointSlice>>,
+    pub(crate) endpoint_slices: BTreeMap<Arc<ObjectKey>, Arc<EndpointSlice>>,
+    /// Follows the two.
+    by_service: ByService,
     /// Objects that are written down, but so that they cannot be used, and of which no earlier state is known.
     pub broken: BTreeSet<ObjectKey>,
     /// They are a cluster's: an address that a Gateway takes is taken at every node, so only those of pools are given.
@@ -58,6 +65,26 @@ pub struct Machine {
 }
 
 impl Snapshot {
+    /// Nothing of a cluster yet.
+    pub fn of_cluster() -> Self {
+        Self { is_cluster: true, ..Self::default() }
+    }
+
+    /// Every EndpointSlice.
+    pub fn endpoint_slices(&self) -> &BTreeMap<Arc<ObjectKey>, Arc<EndpointSlice>> {
+        &self.endpoint_slices
+    }
+
+    /// The routes that refer to a Service.
+    pub(crate) fn routes_to(&self, service: &ServiceName) -> impl Iterator<Item = (&ObjectKey, &L4Route)> {
+        self.by_service.routes(service).filter_map(|key| Some((key, &**self.routes.get(key)?)))
+    }
+
+    /// The EndpointSlices of a Service.
+    pub(crate) fn slices_of(&self, service: &ServiceName) -> impl Iterator<Item = &EndpointSlice> {
+        self.by_service.slices(service).filter_map(|key| Some(&**self.endpoint_slices.get(key)?))
+    }
+
     /// Why an object that another one refers to is missing, and what to do about it.
     pub fn absence(&self, key: &ObjectKey) -> String {
         if self.broken.contains(key) {
@@ -80,6 +107,8 @@ impl Snapshot {
 
     /// The same under a key that is its own, shared with whoever else knows the object by it.
     pub fn insert_as(&mut self, key: Arc<ObjectKey>, object: Object) {
+        self.leave_services(&key);
+        self.by_service.add(&key, &object);
         match object {
             Object::BlixtClass(object) => drop(self.blixt_classes.insert(key, object)),
             Object::GatewayClass(object) => drop(self.gateway_classes.insert(key, object)),
@@ -114,6 +143,7 @@ impl Snapshot {
 
     /// Removes an object, if it is there.
     pub fn remove(&mut self, key: &ObjectKey) {
+        self.leave_services(key);
         match key.kind {
             Kind::BlixtClass => drop(self.blixt_classes.remove(key)),
             Kind::GatewayClass => drop(self.gateway_classes.remove(key)),
@@ -125,6 +155,71 @@ impl Snapshot {
             Kind::Secret => drop(self.secrets.remove(key)),
             Kind::Service => drop(self.services.remove(key)),
             Kind::EndpointSlice => drop(self.endpoint_slices.remove(key)),
+        }
+    }
+
+    /// Makes the trees of many objects smaller: those that grew entry by entry are half empty.
+    pub fn pack(&mut self) {
+        pack(&mut self.routes);
+        pack(&mut self.services);
+        pack(&mut self.endpoint_slices);
+        self.by_service.pack();
+    }
+
+    fn leave_services(&mut self, key: &ObjectKey) {
+        if let Some(object) = self.get(key) {
+            self.by_service.remove(key, &object);
+        }
+    }
+}
+
+/// Builds a tree anew that grew entry by entry, and is half empty.
+pub fn pack<K: Ord, V>(map: &mut BTreeMap<K, V>) {
+    *map = std::mem::take(map).into_iter().collect();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::{self, Content};
+
+    /// Whatever comes, changes and goes: the index is that of the objects that are there.
+    #[test]
+    fn routes_and_slices_are_found_by_their_services() {
+        let route = |service: &str| {
+            let spec = format!(
+                "{{parentRefs: [{{name: gw}}], rules: [{{backendRefs: [{{name: {service}, port: 80}}]}}]}}"
+            );
+            object("TCPRoute", "gateway.networking.k8s.io/v1", "route", "{}", &format!("spec: {spec}"))
+        };
+        let slice = |name: &str, service: &str| {
+            let labels = format!("{{{SERVICE_NAME}: {service}}}");
+            object("EndpointSlice", "discovery.k8s.io/v1", name, &labels, "addressType: IPv4\nendpoints: []")
+        };
+        let web = ("default".into(), "web".into());
+        let mut grown = Snapshot::default();
+        for (objects, routes, slices) in [
+            (vec![slice("b", "web"), route("web"), slice("a", "web")], 1, vec!["a", "b"]),
+            (vec![slice("b", "web"), route("other")], 0, vec!["a", "b"]),
+            (vec![slice("b", "other"), route("web")], 1, vec!["a"]),
+        ] {
+            objects.iter().for_each(|object| grown.insert(object.clone()));
+            assert_eq!(grown.routes_to(&web).count(), routes);
+            let found = grown.slices_of(&web).map(|slice| slice.metadata.name.as_str());
+            assert_eq!(found.collect::<Vec<_>>(), slices);
+        }
+        let keys: Vec<_> = grown.routes.keys().chain(grown.endpoint_slices.keys()).cloned().collect();
+        keys.iter().for_each(|key| grown.remove(key));
+        assert_eq!(grown, Snapshot::default());
+    }
+
+    fn object(kind: &str, version: &str, name: &str, labels: &str, rest: &str) -> Object {
+        let text = format!(
+            "apiVersion: {version}\nkind: {kind}\nmetadata: {{name: {name}, namespace: default, labels: {labels}}}\n{rest}\n"
+        );
+        match manifest::parse(&text).remove(0).content {
+            Content::Object(object) => object,
+            other => panic!("{other:?}"),
         }
     }
 }

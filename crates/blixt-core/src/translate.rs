@@ -31,12 +31,12 @@ mod touched;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use rustc_hash::FxHashSet;
 use serde::Serialize;
-use smol_str::SmolStr;
 
-use crate::api::{L4Route, ObjectKey};
+use crate::api::ObjectKey;
 use crate::config::{Config, Endpoint, Generation};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{ServiceName, Snapshot};
 use crate::status::Statuses;
 
 pub use infrastructure::{ServiceAccount, infrastructure};
@@ -104,13 +104,11 @@ pub fn translate(snapshot: &Snapshot, report: Option<&Report>) -> Translation {
 
 /// The statuses that may be others since EndpointSlices of `services`, and nothing else, changed: those of the routes
 /// that refer to them.
-pub fn retell(
-    snapshot: &Snapshot,
-    report: Option<&Report>,
-    services: &BTreeSet<(SmolStr, SmolStr)>,
-) -> Statuses {
+pub fn retell(snapshot: &Snapshot, report: Option<&Report>, services: &BTreeSet<ServiceName>) -> Statuses {
     let classes = class::classes(snapshot);
-    let model = Model::new(snapshot, &classes, touched::refers_to(services));
+    let touched: FxHashSet<&ObjectKey> =
+        services.iter().flat_map(|service| snapshot.routes_to(service)).map(|(key, _)| key).collect();
+    let model = Model::new(snapshot, &classes, |route| touched.contains(route));
     model.route_statuses(&programmed::Programmed::new(report))
 }
 
@@ -141,7 +139,7 @@ impl<'a> Model<'a> {
     fn new(
         snapshot: &'a Snapshot,
         classes: &'a class::Classes<'a>,
-        wants: impl Fn(&L4Route) -> bool,
+        wants: impl Fn(&ObjectKey) -> bool,
     ) -> Self {
         let mut notes = Vec::new();
         let mut gateways = gateway::gateways(snapshot, classes, &mut notes);
@@ -154,9 +152,9 @@ impl<'a> Model<'a> {
         listener::choose_servers(&mut listeners);
         let is_frontend = |endpoint: &Endpoint| claims.listeners.contains_key(endpoint);
         let own = endpoint::Own { is_frontend: &is_frontend, addresses: &claims.owned };
-        let backends = backend::Resolver::new(snapshot, own, endpoint::Slices::new(snapshot, |_, _| true));
+        let backends = backend::Resolver::new(snapshot, own);
         let resolve =
-            |route: &attachment::AttachedRoute<'a>| wants(route.route).then(|| backends.resolve(route.route));
+            |route: &attachment::AttachedRoute<'a>| wants(route.key).then(|| backends.resolve(route.route));
         let resolved = routes.iter().map(resolve).collect();
         notes.extend(backends.notes(&routes));
         notes.sort();

@@ -6,7 +6,7 @@ use smol_str::SmolStr;
 
 use super::Note;
 use super::attachment::AttachedRoute;
-use super::endpoint::{Endpoints, Own, Slices};
+use super::endpoint::{self, Endpoints, Own};
 use super::grant::Grants;
 use super::refusal::{Refusal, some};
 use crate::api::{BackendRef, Kind, L4Route, ObjectKey, PortProtocol, Service, ServicePort, ServiceSpec};
@@ -19,7 +19,6 @@ pub struct Resolver<'a> {
     snapshot: &'a Snapshot,
     own: Own<'a>,
     grants: Grants<'a>,
-    slices: Slices<'a>,
 }
 
 /// The backends of a route, of both families.
@@ -36,9 +35,9 @@ pub struct Resolved {
 }
 
 impl<'a> Resolver<'a> {
-    /// Of a Snapshot and its slices.
-    pub fn new(snapshot: &'a Snapshot, own: Own<'a>, slices: Slices<'a>) -> Self {
-        Self { snapshot, own, grants: Grants::new(snapshot), slices }
+    /// Of a Snapshot.
+    pub fn new(snapshot: &'a Snapshot, own: Own<'a>) -> Self {
+        Self { snapshot, own, grants: Grants::new(snapshot) }
     }
 
     /// `TCPRouteRule.backendRefs`: the share of an invalid one is refused, as its weight says.
@@ -68,11 +67,12 @@ impl<'a> Resolver<'a> {
 
     fn endpoints(&self, route: &L4Route, reference: &BackendRef) -> Result<Endpoints, Refusal> {
         kind_refusal(reference)?;
-        let namespace = reference.namespace.as_deref().unwrap_or(&route.metadata.namespace);
+        let namespace = reference.namespace.as_ref().unwrap_or(&route.metadata.namespace);
         self.permitted(route, namespace, reference)?;
         let service = self.service(namespace, reference)?;
         let port = service_port(service, route, reference)?;
-        Ok(self.slices.endpoints(self.own, (namespace, &reference.name), port, route.protocol()))
+        let name = (namespace.clone(), reference.name.clone());
+        Ok(endpoint::endpoints(self.snapshot, self.own, &name, port, route.protocol()))
     }
 
     /// `RouteReasonRefNotPermitted`: asked before existence, so that nothing is told about other namespaces.

@@ -1,18 +1,12 @@
 //! The endpoints of a Service: who takes connections, who only keeps them, who cannot be used.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::address;
 use crate::api::{AddressType, EndpointConditions, EndpointSlice, ServicePort, SliceEndpoint};
 use crate::config::{Backend, Endpoint, Protocol};
-use crate::snapshot::Snapshot;
-
-/// The label by which a slice names its Service.
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
-
-/// EndpointSlices by namespace and name of their Service.
-pub struct Slices<'a>(BTreeMap<(&'a str, &'a str), Vec<&'a EndpointSlice>>);
+use crate::snapshot::{SERVICE_NAME, ServiceName, Snapshot};
 
 /// The endpoints of one port of a Service.
 #[derive(Default)]
@@ -43,75 +37,57 @@ enum Phase {
     NotReady,
 }
 
-impl<'a> Slices<'a> {
-    /// Those of a Snapshot whose Service, by namespace and name, is `wanted`.
-    pub fn new(snapshot: &'a Snapshot, wanted: impl Fn(&str, &str) -> bool) -> Self {
-        let mut slices: BTreeMap<(&str, &str), Vec<&EndpointSlice>> = BTreeMap::new();
-        for (key, slice) in &snapshot.endpoint_slices {
-            if let Some(service) = service(slice).filter(|service| wanted(&key.namespace, service)) {
-                slices.entry((&key.namespace, service)).or_default().push(slice);
-            }
-        }
-        Self(slices)
+/// The endpoints of a port of a Service. Those that terminate and still serve take connections only while
+/// no other of their family does: a Service has slices of each, which change one after the other.
+pub fn endpoints(
+    snapshot: &Snapshot,
+    own: Own<'_>,
+    service: &ServiceName,
+    port: &ServicePort,
+    protocol: Protocol,
+) -> Endpoints {
+    let mut found = Endpoints::default();
+    let mut leaving = Vec::new();
+    let mut slices = snapshot.slices_of(service).peekable();
+    if slices.peek().is_none() {
+        let (namespace, name) = service;
+        found
+            .hints
+            .push(format!("no EndpointSlice of namespace {namespace} has the label {SERVICE_NAME}: {name}"));
     }
-
-    /// The endpoints of a port of a Service. Those that terminate and still serve take connections only while
-    /// no other of their family does: a Service has slices of each, which change one after the other.
-    pub fn endpoints(
-        &self,
-        own: Own<'_>,
-        (namespace, service): (&str, &str),
-        port: &ServicePort,
-        protocol: Protocol,
-    ) -> Endpoints {
-        let mut found = Endpoints::default();
-        let mut leaving = Vec::new();
-        let slices = self.0.get(&(namespace, service));
-        if slices.is_none() {
+    for slice in slices {
+        let Some(number) = target_port(slice, port, protocol) else {
             found.hints.push(format!(
-                "no EndpointSlice of namespace {namespace} has the label {SERVICE_NAME}: {service}"
+                "EndpointSlice {} has no {} port named {:?}",
+                slice.metadata.full_name(),
+                protocol.to_string().to_uppercase(),
+                port.name
             ));
-        }
-        for slice in slices.into_iter().flatten() {
-            let Some(number) = target_port(slice, port, protocol) else {
-                found.hints.push(format!(
-                    "EndpointSlice {} has no {} port named {:?}",
-                    slice.metadata.full_name(),
-                    protocol.to_string().to_uppercase(),
-                    port.name
-                ));
-                continue;
+            continue;
+        };
+        for endpoint in &slice.spec.endpoints {
+            let list = match phase(endpoint.conditions) {
+                Phase::Ready => &mut found.serving,
+                Phase::LeavingButServing => &mut leaving,
+                Phase::NotReady => &mut found.draining,
             };
-            for endpoint in &slice.spec.endpoints {
-                let list = match phase(endpoint.conditions) {
-                    Phase::Ready => &mut found.serving,
-                    Phase::LeavingButServing => &mut leaving,
-                    Phase::NotReady => &mut found.draining,
-                };
-                for text in &endpoint.addresses {
-                    match backend_address(own, slice.spec.address_type, text, number, protocol) {
-                        Ok(address) => list.push(backend(endpoint, address, number)),
-                        Err(fault) => found
-                            .refused
-                            .push(format!("{text} of EndpointSlice {} {fault}", slice.metadata.full_name())),
-                    }
+            for text in &endpoint.addresses {
+                match backend_address(own, slice.spec.address_type, text, number, protocol) {
+                    Ok(address) => list.push(backend(endpoint, address, number)),
+                    Err(fault) => found
+                        .refused
+                        .push(format!("{text} of EndpointSlice {} {fault}", slice.metadata.full_name())),
                 }
             }
         }
-        let families: BTreeSet<bool> =
-            found.serving.iter().map(|backend| backend.address.is_ipv4()).collect();
-        for backend in leaving {
-            let is_served = families.contains(&backend.address.is_ipv4());
-            let list = if is_served { &mut found.draining } else { &mut found.serving };
-            list.push(backend);
-        }
-        found
     }
-}
-
-/// The name of the Service that a slice is of.
-pub fn service(slice: &EndpointSlice) -> Option<&str> {
-    slice.metadata.labels.get(SERVICE_NAME)
+    let families: BTreeSet<bool> = found.serving.iter().map(|backend| backend.address.is_ipv4()).collect();
+    for backend in leaving {
+        let is_served = families.contains(&backend.address.is_ipv4());
+        let list = if is_served { &mut found.draining } else { &mut found.serving };
+        list.push(backend);
+    }
+    found
 }
 
 /// A slice names its ports as the Service does; the number is that of the target.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use blixt_core::api::{Kind, Listener, ObjectKey};
+use blixt_core::api::{Kind, Listener, Object, ObjectKey};
 use blixt_core::manifest::FieldLines;
 use blixt_core::status::{Condition, parent_part};
 
@@ -69,7 +69,8 @@ impl<'a> Places<'a> {
             let index = listeners.iter().position(|listener| listener.name == name)?;
             return Some(format!("spec.listeners[{index}]"));
         }
-        let references = &snapshot.routes.get(key)?.spec.parent_refs;
+        let Object::L4Route(route) = snapshot.get(key)? else { return None };
+        let references = &route.spec.parent_refs;
         let index = references.iter().position(|reference| parent_part(reference) == part)?;
         Some(format!("spec.parentRefs[{index}]"))
     }

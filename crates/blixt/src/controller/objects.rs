@@ -41,7 +41,7 @@ impl Objects {
     /// Nothing is known yet of these sources.
     pub fn new(sources: &[Source]) -> Self {
         Self {
-            snapshot: Arc::new(Snapshot { is_cluster: true, ..Snapshot::default() }),
+            snapshot: Arc::new(Snapshot::of_cluster()),
             touched: Touched::default(),
             observed: Arc::default(),
             written: BTreeSet::new(),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use blixt_core::api::{Object, ObjectKey};
 use blixt_core::manifest::{Content, Document, Problem};
-use blixt_core::snapshot::Snapshot;
+use blixt_core::snapshot::{Snapshot, pack};
 use blixt_core::translate::Touched;
 use jiff::Timestamp;
 use smol_str::{SmolStr, format_smolstr};
@@ -237,14 +237,10 @@ impl Store {
         settled.update()
     }
 
-    /// Trees that grew entry by entry are half empty.
     fn pack(&mut self) {
         pack(&mut self.known);
         self.files.values_mut().for_each(|state| pack(&mut state.holds));
-        let Snapshot { routes, services, endpoint_slices, .. } = self.snapshot_mut();
-        pack(routes);
-        pack(services);
-        pack(endpoint_slices);
+        self.snapshot_mut().pack();
     }
 
     /// Lets those who refer to an object know that it is there, but not as it must be.
@@ -527,10 +523,6 @@ impl Settled {
         records.extend(self.documents.into_values().map(put));
         Update { touched: self.touched, records }
     }
-}
-
-fn pack<K: Ord, V>(map: &mut BTreeMap<K, V>) {
-    *map = std::mem::take(map).into_iter().collect();
 }
 
 struct Parsed {
