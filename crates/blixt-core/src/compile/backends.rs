@@ -89,15 +89,24 @@ pub(super) fn assign(
     limits: &Limits,
 ) -> BTreeMap<BackendSlot, BackendEntry> {
     let is_ours = |entry: &BackendEntry| entry.state != BackendState::Gone && is_ours(entry.route);
-    keep(members, is_ours, previous);
-    let mut free = [Family::V4, Family::V6].map(|family| Free::new(family, previous, limits));
-    for member in members.iter_mut().filter(|member| member.slot.is_none()) {
-        let family = Family::from(member.identity.endpoint.address);
-        member.slot = free[usize::from(family == Family::V6)].take();
+    let ours: Vec<(BackendSlot, &BackendEntry)> = previous
+        .backends
+        .iter()
+        .filter(|(_, entry)| is_ours(entry))
+        .map(|(slot, entry)| (*slot, entry))
+        .collect();
+    keep(members, &ours, previous);
+    for family in [Family::V4, Family::V6] {
+        let of_family = |member: &&mut Member<'_>| Family::from(member.identity.endpoint.address) == family;
+        let mut without =
+            members.iter_mut().filter(|member| member.slot.is_none()).filter(of_family).peekable();
+        if without.peek().is_some() {
+            let mut free = Free::new(family, previous, limits);
+            without.for_each(|member| member.slot = free.take());
+        }
     }
-    let ours = previous.backends.iter().filter(|(_, entry)| is_ours(entry));
-    let gone = ours.map(|(slot, entry)| {
-        (*slot, BackendEntry { state: BackendState::Gone, hop: 0, route: 0, ..entry.clone() })
+    let gone = ours.into_iter().map(|(slot, entry)| {
+        (slot, BackendEntry { state: BackendState::Gone, hop: 0, route: 0, ..entry.clone() })
     });
     let there = members.iter().filter_map(|member| member.slot.map(|(slot, id)| (slot, member.entry(id))));
     gone.chain(there).collect()
@@ -143,11 +152,9 @@ fn way(backend: &Backend, path: Option<&Path>, forwarding: Forwarding, host: &Ho
 
 /// Members find the slots that they stand in: first by the way too, then by any way, since a backend that is
 /// reached otherwise is still the same.
-fn keep(members: &mut Members<'_>, is_ours: impl Fn(&BackendEntry) -> bool, previous: &Tables) {
-    let mut standing: FxHashMap<Identity, (BackendSlot, BackendId)> = previous
-        .backends
+fn keep(members: &mut Members<'_>, ours: &[(BackendSlot, &BackendEntry)], previous: &Tables) {
+    let mut standing: FxHashMap<Identity, (BackendSlot, BackendId)> = ours
         .iter()
-        .filter(|(_, entry)| is_ours(entry))
         .map(|(slot, entry)| {
             let route_hash = previous.routes.get(&entry.route).map_or(0, |route| route.hash);
             let identity = Identity { route_hash, endpoint: entry.endpoint, way: entry.way };
@@ -179,13 +186,16 @@ struct Free {
 
 impl Free {
     fn new(family: Family, previous: &Tables, limits: &Limits) -> Self {
-        let slots = || previous.backends.iter().filter(|(slot, _)| slot.family == family);
+        let slots = || {
+            let slot = |slot| BackendSlot { family, slot };
+            previous.backends.range(slot(0)..=slot(u32::MAX))
+        };
         let mut gone: Vec<(u8, u32)> = slots()
             .filter(|(_, entry)| entry.state == BackendState::Gone)
             .map(|(slot, entry)| (entry.incarnation, slot.slot))
             .collect();
         gone.sort_unstable();
-        let next = slots().map(|(slot, _)| slot.slot + 1).max().unwrap_or(1);
+        let next = slots().next_back().map_or(1, |(slot, _)| slot.slot + 1);
         let limit = limits.backends.min(BackendId::SLOTS - 1);
         Self { family, next, limit, gone: gone.into_iter().peekable() }
     }

@@ -4,18 +4,18 @@
 //! compiling everything.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use rustc_hash::FxHashSet;
 
 use super::rings::Slots;
-use super::{Compilation, Frontends, Problem, addresses, compile, compile_part, devices, hops};
-use crate::config::{Config, Endpoint, Frontend, RouteName};
+use super::{Compilation, Frontends, Problem, addresses, compile, compile_part, devices, hops, routes};
+use crate::config::{Config, Endpoint};
 use crate::diff::diff;
 use crate::host::Host;
-use crate::tables::{Family, HopEntry, Limits, Op, Tables};
+use crate::tables::{BackendState, Family, HopEntry, Limits, Op, Tables};
 
 /// With more than one part in so many changed, all is compiled.
 const FEW: usize = 4;
@@ -44,25 +44,26 @@ pub struct Change {
 
 /// The change to what [`compile()`] makes of the last tables, in less time when little changed.
 pub fn recompile(config: &Config, host: &Host, last: &Last<'_>, limits: &Limits) -> Change {
-    let Some(touched) = touched(config, host, last, limits) else {
+    let Some(Touched { routes: touched, endpoints }) = touched(config, host, last, limits) else {
         let Compilation { tables, problems } = compile(config, host, last.tables, limits);
         return Change { ops: diff(last.tables, &tables), problems };
     };
-    let is_touched = |route: &Option<RouteName>| touched.contains(&route.as_ref());
-    let frontends: Frontends<'_> =
-        config.frontends().filter(|(_, frontend)| is_touched(&frontend.route)).collect();
-    let left = |endpoint: &Endpoint| {
-        last.config.frontends.get(endpoint).is_none_or(|frontend| is_touched(&frontend.route))
-    };
-    let routes = part(&last.tables.routes, |_, entry| is_touched(&entry.name));
-    let is_ours = |id: u32| routes.contains_key(&id) || (id == 0 && touched.contains(&None));
-    let before = part(&last.tables.frontends, |endpoint, _| left(endpoint));
-    let rings: FxHashSet<u32> = before.values().map(|entry| entry.ring).collect();
+    // No id is 0: a frontend without a route has it.
+    let routes = part(&last.tables.routes, |_, entry| touched.contains(&entry.hash));
+    let is_ours = |id: u32| if id == 0 { touched.contains(&0) } else { routes.contains_key(&id) };
+    let before = part(&last.tables.frontends, |_, entry| is_ours(entry.route));
+    let frontends: BTreeSet<&Endpoint> = before.keys().chain(endpoints).collect();
+    let frontends: Frontends<'_> = frontends
+        .into_iter()
+        .filter_map(|endpoint| config.frontends.get_key_value(endpoint))
+        .map(|(endpoint, frontend)| (endpoint, &**frontend))
+        .collect();
+    let rings: BTreeSet<u32> = before.values().map(|entry| entry.ring).collect();
 
     let mut problems: Vec<Problem> = last
         .problems
         .iter()
-        .filter(|problem| problem.frontend().is_some_and(|endpoint| !left(endpoint)))
+        .filter(|problem| problem.frontend().is_some_and(|endpoint| !before.contains_key(endpoint)))
         .cloned()
         .collect();
     let compiled =
@@ -77,17 +78,21 @@ pub fn recompile(config: &Config, host: &Host, last: &Last<'_>, limits: &Limits)
         devices: last.tables.devices.clone(),
         hops: last.tables.hops.clone(),
         routes,
-        backends: to
-            .backends
-            .keys()
-            .filter_map(|slot| Some((*slot, last.tables.backends.get(slot)?.clone())))
-            .collect(),
-        rings: part(&last.tables.rings, |id, _| rings.contains(id)),
+        backends: of(&last.tables.backends, to.backends.keys()),
+        rings: of(&last.tables.rings, &rings),
         frontends: before,
         addresses: last.tables.addresses.clone(),
     };
     let Compilation { tables, problems } = Compilation::new(to, problems);
     Change { ops: diff(&from, &tables), problems }
+}
+
+/// What must be compiled anew.
+pub(super) struct Touched<'a> {
+    /// The hashes of the routes, 0 for none: all their frontends.
+    pub(super) routes: FxHashSet<u64>,
+    /// The frontends that differ, before or after.
+    endpoints: Vec<&'a Endpoint>,
 }
 
 /// The routes of frontends that changed; `None`: too much changed, or what changed may touch everything.
@@ -96,12 +101,8 @@ pub(super) fn touched<'a>(
     host: &Host,
     last: &Last<'a>,
     limits: &Limits,
-) -> Option<FxHashSet<Option<&'a RouteName>>> {
+) -> Option<Touched<'a>> {
     let same_ways = host.name == last.host.name && host.devices.keys().eq(last.host.devices.keys());
-    let moved = moved(host, last.host);
-    let is_moved = |frontend: &Frontend| {
-        !moved.is_empty() && frontend.pool.backends().any(|backend| moved.contains(&backend.address))
-    };
     let named = last.tables.hops.values().all(|hop| hop.next_hop.is_some())
         && last.tables.routes.values().all(|route| route.name.is_some());
     let short = last.problems.iter().any(Problem::is_shortage);
@@ -112,15 +113,24 @@ pub(super) fn touched<'a>(
     if !same_ways || !named || short || !room {
         return None;
     }
-    let moved_frontends =
-        config.frontends().filter(|(_, frontend)| is_moved(frontend)).map(|(endpoint, _)| endpoint);
-    let changed: FxHashSet<&Endpoint> =
-        differing(&config.frontends, &last.config.frontends).into_iter().chain(moved_frontends).collect();
-    let before_and_after = changed.iter().flat_map(|endpoint| {
+    let endpoints = differing(&config.frontends, &last.config.frontends);
+    let before_and_after = endpoints.iter().flat_map(|endpoint| {
         [config, last.config].into_iter().filter_map(|config| config.frontends.get(endpoint))
     });
-    (changed.len() <= config.frontends.len() / FEW)
-        .then(|| before_and_after.map(|frontend| frontend.route.as_ref()).collect())
+    let mut routes: FxHashSet<u64> =
+        before_and_after.map(|frontend| frontend.route.as_ref().map_or(0, routes::hash)).collect();
+    let moved = moved(host, last.host);
+    if !moved.is_empty() {
+        // With room for all, every backend of a frontend that did not change stands in a slot.
+        let standing = last.tables.backends.values().filter(|entry| entry.state != BackendState::Gone);
+        let moved: FxHashSet<u32> = standing
+            .filter(|entry| moved.contains(&entry.endpoint.address))
+            .map(|entry| entry.route)
+            .collect();
+        routes.extend(moved.iter().map(|id| last.tables.routes.get(id).map_or(0, |route| route.hash)));
+    }
+    let few = config.frontends.len() / FEW;
+    (endpoints.len() <= few && routes.len() <= few).then_some(Touched { routes, endpoints })
 }
 
 /// The backends that are not reached as they were.
@@ -150,24 +160,33 @@ fn differing<'a, K: Ord, V: PartialEq>(a: &'a BTreeMap<K, V>, b: &'a BTreeMap<K,
     }
 }
 
+/// What is known of these.
+fn of<'a, K: Ord + Copy + 'a, V: Clone>(
+    all: &BTreeMap<K, V>,
+    keys: impl IntoIterator<Item = &'a K>,
+) -> BTreeMap<K, V> {
+    keys.into_iter().filter_map(|key| Some((*key, all.get(key)?.clone()))).collect()
+}
+
 fn part<K: Ord + Copy, V: Clone>(all: &BTreeMap<K, V>, belongs: impl Fn(&K, &V) -> bool) -> BTreeMap<K, V> {
     all.iter().filter(|(key, value)| belongs(key, value)).map(|(key, value)| (*key, value.clone())).collect()
 }
 
 /// Hops are shared among routes: those stay that a backend needs.
 fn hops_after(compiled: &Tables, host: &Host, last: &Last<'_>) -> BTreeMap<u32, HopEntry> {
-    let others = last.tables.backends.iter().filter(|(slot, _)| !compiled.backends.contains_key(slot));
-    let needed: FxHashSet<u32> =
-        others.map(|(_, entry)| entry.hop).chain(compiled.backends.values().map(|entry| entry.hop)).collect();
+    let was_ours = |slot| last.tables.backends.get(slot).map(|entry| entry.hop);
+    let mut idle: FxHashSet<u32> = compiled.backends.keys().filter_map(was_ours).collect();
+    let mut others = last.tables.backends.iter().filter(|(slot, _)| !compiled.backends.contains_key(slot));
+    idle.retain(|id| *id != 0 && !compiled.hops.contains_key(id));
+    while !idle.is_empty()
+        && let Some((_, entry)) = others.next()
+    {
+        idle.remove(&entry.hop);
+    }
     let same = host.neighbours == last.host.neighbours && host.devices == last.host.devices;
     let renew = |hop: &HopEntry| if same { hop.clone() } else { hops::renewed(hop, host) };
-    let mut all: BTreeMap<u32, HopEntry> = last
-        .tables
-        .hops
-        .iter()
-        .filter(|(id, _)| needed.contains(id))
-        .map(|(id, hop)| (*id, renew(hop)))
-        .collect();
+    let stay = last.tables.hops.iter().filter(|(id, _)| !idle.contains(id));
+    let mut all: BTreeMap<u32, HopEntry> = stay.map(|(id, hop)| (*id, renew(hop))).collect();
     all.extend(compiled.hops.iter().map(|(id, hop)| (*id, hop.clone())));
     all
 }

@@ -81,14 +81,10 @@ fn ids(
     previous: &Tables,
     limits: &Limits,
 ) -> FxHashMap<u64, u32> {
-    let known: FxHashMap<u64, u32> = previous.rings.iter().map(|(id, ring)| (ring.hash, *id)).collect();
-    let mut ids: FxHashMap<u64, u32> = FxHashMap::default();
-    for hash in hashes.iter().flatten() {
-        if let Some(id) = known.get(hash) {
-            ids.insert(*hash, *id);
-        }
-    }
-    if hashes.iter().flatten().all(|hash| ids.contains_key(hash)) {
+    let wanted: FxHashSet<u64> = hashes.iter().copied().flatten().collect();
+    let known = previous.rings.iter().filter(|(_, ring)| wanted.contains(&ring.hash));
+    let mut ids: FxHashMap<u64, u32> = known.map(|(id, ring)| (ring.hash, *id)).collect();
+    if wanted.iter().all(|hash| ids.contains_key(hash)) {
         return ids;
     }
     let stays: FxHashSet<u32> = ids.values().copied().collect();
@@ -112,7 +108,7 @@ fn ids(
     ids
 }
 
-/// For each ring that frontends have now, the one ring that all of them want instead; `None` where they differ.
+/// For each ring that these frontends have now, the one ring that all who have it want instead; `None` where they differ.
 fn heirs(
     frontends: &Frontends<'_>,
     hashes: &[Option<u64>],
@@ -120,8 +116,13 @@ fn heirs(
 ) -> FxHashMap<u32, Option<u64>> {
     let wanted: FxHashMap<&Endpoint, Option<u64>> =
         frontends.iter().map(|(endpoint, _)| *endpoint).zip(hashes.iter().copied()).collect();
+    let rings: FxHashSet<u32> = frontends
+        .iter()
+        .filter_map(|(endpoint, _)| previous.frontends.get(endpoint))
+        .map(|entry| entry.ring)
+        .collect();
     let mut heirs: FxHashMap<u32, Option<u64>> = FxHashMap::default();
-    for (endpoint, entry) in &previous.frontends {
+    for (endpoint, entry) in previous.frontends.iter().filter(|(_, entry)| rings.contains(&entry.ring)) {
         let hash = wanted.get(endpoint).copied().flatten();
         heirs
             .entry(entry.ring)

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Frontends, Problem};
-use crate::config::RouteName;
+use crate::config::{Frontend, RouteName};
 use crate::tables::{Limits, RouteEntry, Tables};
 
 /// The routes of all frontends with their ids.
@@ -31,17 +31,20 @@ pub(super) fn assign(
     limits: &Limits,
     problems: &mut Vec<Problem>,
 ) -> Routes {
-    let known: FxHashMap<u64, u32> = previous.routes.iter().map(|(id, entry)| (entry.hash, *id)).collect();
+    let hash = |frontend: &Frontend| frontend.route.as_ref().map_or(0, hash);
+    let hashes: Vec<u64> = frontends.iter().map(|(_, frontend)| hash(frontend)).collect();
+    let wanted: FxHashSet<u64> = hashes.iter().copied().collect();
+    let known = previous.routes.iter().filter(|(_, entry)| wanted.contains(&entry.hash));
+    let known: FxHashMap<u64, u32> = known.map(|(id, entry)| (entry.hash, *id)).collect();
     let mut fresh = (1..=limits.routes).filter(|id| !previous.routes.contains_key(id));
     let mut ids: FxHashMap<u64, u32> = FxHashMap::default();
     let mut entries = Vec::new();
     let mut of_frontend = Vec::with_capacity(frontends.len());
-    for (endpoint, frontend) in frontends {
+    for ((endpoint, frontend), hash) in frontends.iter().zip(hashes) {
         let Some(name) = &frontend.route else {
             of_frontend.push(RouteId::default());
             continue;
         };
-        let hash = hash(name);
         let id = *ids.entry(hash).or_insert_with(|| {
             let Some(id) = known.get(&hash).copied().or_else(|| fresh.next()) else {
                 return 0;
@@ -57,7 +60,8 @@ pub(super) fn assign(
     Routes { entries: entries.into_iter().collect(), of_frontend }
 }
 
-fn hash(name: &RouteName) -> u64 {
+/// What the maps know a route by.
+pub(super) fn hash(name: &RouteName) -> u64 {
     let RouteName { kind, namespace, name } = name;
     // A name of the API holds no NUL, so no two names make the same bytes. 0 means no route.
     let mut text = Vec::with_capacity(kind.len() + namespace.len() + name.len() + 2);
