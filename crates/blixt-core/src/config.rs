@@ -1,5 +1,6 @@
 //! What the data plane should do, the same for every node. Equal Configs mean that nothing is to be sent.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -174,6 +175,25 @@ impl fmt::Display for Endpoint {
 impl fmt::Display for RouteName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}/{}", self.kind, self.namespace, self.name)
+    }
+}
+
+/// The keys under which the two do not hold the same. What they share is not looked at.
+pub fn differing<'a, K: Ord, V: PartialEq>(a: &'a BTreeMap<K, V>, b: &'a BTreeMap<K, V>) -> Vec<&'a K> {
+    let (mut left, mut right) = (a.iter().peekable(), b.iter().peekable());
+    let mut keys = Vec::new();
+    loop {
+        let order = match (left.peek(), right.peek()) {
+            (None, None) => return keys,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some((a, _)), Some((b, _))) => a.cmp(b),
+        };
+        let a = left.next_if(|_| order.is_le());
+        let b = right.next_if(|_| order.is_ge());
+        if a != b {
+            keys.extend(a.or(b).map(|(key, _)| key));
+        }
     }
 }
 

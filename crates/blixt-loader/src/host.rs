@@ -34,12 +34,12 @@ pub use sockets::{Listening, listening_sockets};
 pub use watcher::Watcher;
 pub use wire::{Wire, WireEnd, remove_wire};
 
-/// What the machine must be watched for.
+/// How what the machine must be watched for changes.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Interest {
-    /// Whoever gets packets: the way to each is looked up.
-    pub backends: BTreeSet<IpAddr>,
-    /// Addresses that Gateways hold: on whose link they lie is looked up.
+    /// How many pools more or fewer send packets to each: the way to those that are in one is looked up.
+    pub backends: BTreeMap<IpAddr, i32>,
+    /// Addresses that Gateways hold, all of them: on whose link they lie is looked up.
     pub addresses: BTreeSet<IpAddr>,
 }
 

@@ -1,7 +1,8 @@
 //! What netlink says, followed in network namespaces of their own.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::BTreeSet;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -325,7 +326,7 @@ impl World {
     fn watch_on(&self, interfaces: &str, backends: &[&str], addresses: &[&str]) -> Watch {
         let interfaces = GlobSet::new([Glob::new(interfaces).unwrap()]).unwrap();
         let watcher = self.near.run(|| Watcher::start("near", &interfaces)).unwrap();
-        let watch = Watch { watcher };
+        let watch = Watch { watcher, backends: RefCell::default() };
         watch.follow(backends, addresses);
         watch
     }
@@ -337,12 +338,18 @@ impl World {
 
 struct Watch {
     watcher: Watcher,
+    backends: RefCell<BTreeSet<IpAddr>>,
 }
 
 impl Watch {
     fn follow(&self, backends: &[&str], addresses: &[&str]) {
         let set = |texts: &[&str]| texts.iter().copied().map(address).collect::<BTreeSet<_>>();
-        let interest = Interest { backends: set(backends), addresses: set(addresses) };
+        let wanted = set(backends);
+        let last = self.backends.replace(wanted.clone());
+        let fewer = last.iter().map(|address| (*address, -1));
+        let mut backends: BTreeMap<IpAddr, i32> = fewer.collect();
+        wanted.into_iter().for_each(|address| *backends.entry(address).or_default() += 1);
+        let interest = Interest { backends, addresses: set(addresses) };
         let observe = self.watcher.observe(interest);
         runtime().block_on(async { tokio::time::timeout(PATIENCE, observe).await }).unwrap().unwrap();
     }

@@ -12,6 +12,7 @@
 
 pub mod devices;
 pub mod flows;
+mod interest;
 pub mod report;
 pub mod runtime_dir;
 pub mod settings;
@@ -30,8 +31,7 @@ use blixt_core::diff::diff;
 use blixt_core::tables::{Op, Tables};
 use blixt_core::translate::Report;
 use blixt_loader::host::{
-    self, Announcement, Interest, Listening, Observation, Watcher, Wire, announce, announcements,
-    listening_sockets,
+    self, Announcement, Listening, Observation, Watcher, Wire, announce, announcements, listening_sockets,
 };
 use blixt_loader::{Counters, Dataplane, release_memory};
 use tokio::sync::watch;
@@ -40,6 +40,7 @@ use tokio::time::sleep;
 
 use self::devices::{Devices, needs_egress};
 use self::flows::Flows;
+use self::interest::interest;
 use self::report::report;
 use self::settings::Settings;
 use self::start::notify;
@@ -192,10 +193,10 @@ impl Node {
 
     /// Takes in what the data plane should do from now on. Generations count from 1.
     pub fn set_config(&mut self, config: Arc<Config>, generation: Generation) {
-        self.config = config;
+        let last = std::mem::replace(&mut self.config, config);
         self.progress.generation = generation;
         self.stale.tables = true;
-        self.interest = self.machine.follow(interest(&self.config));
+        self.interest = self.machine.follow(interest(&last, &self.config));
     }
 
     /// Does what there is to do, as far as it can be done now.
@@ -508,11 +509,4 @@ fn carry_flows(dataplane: &Dataplane) {
             tracing::warn!(%error, "cannot take all connections over from another version; those that go on are begun anew")
         }
     }
-}
-
-/// What the Config makes worth knowing of the machine.
-fn interest(config: &Config) -> Interest {
-    let pools = config.frontends.values().map(|frontend| &frontend.pool);
-    let backends = pools.flat_map(|pool| pool.backends().map(|backend| backend.address)).collect();
-    Interest { backends, addresses: config.addresses.clone() }
 }

@@ -3,7 +3,6 @@
 //! Backend slots and rings belong to one route each, so the rest stays as it is, and the result is that of
 //! compiling everything.
 
-use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -12,7 +11,7 @@ use rustc_hash::FxHashSet;
 
 use super::rings::Slots;
 use super::{Compilation, Frontends, Problem, addresses, compile, compile_part, devices, hops, routes};
-use crate::config::{Config, Endpoint};
+use crate::config::{Config, Endpoint, differing};
 use crate::diff::diff;
 use crate::host::Host;
 use crate::tables::{BackendState, Family, HopEntry, Limits, Op, Tables};
@@ -139,25 +138,6 @@ fn moved(host: &Host, last: &Host) -> FxHashSet<IpAddr> {
         return FxHashSet::default();
     }
     differing(&host.paths, &last.paths).into_iter().copied().collect()
-}
-
-/// The keys under which the two do not hold the same.
-fn differing<'a, K: Ord, V: PartialEq>(a: &'a BTreeMap<K, V>, b: &'a BTreeMap<K, V>) -> Vec<&'a K> {
-    let (mut left, mut right) = (a.iter().peekable(), b.iter().peekable());
-    let mut keys = Vec::new();
-    loop {
-        let order = match (left.peek(), right.peek()) {
-            (None, None) => return keys,
-            (Some(_), None) => Ordering::Less,
-            (None, Some(_)) => Ordering::Greater,
-            (Some((a, _)), Some((b, _))) => a.cmp(b),
-        };
-        let a = left.next_if(|_| order.is_le());
-        let b = right.next_if(|_| order.is_ge());
-        if a != b {
-            keys.extend(a.or(b).map(|(key, _)| key));
-        }
-    }
 }
 
 /// What is known of these.

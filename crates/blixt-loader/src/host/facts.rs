@@ -15,7 +15,7 @@ use super::link::{Link, LinkKind, hooked, link};
 use super::neighbour::{Neighbour, NeighbourKey};
 use super::netlink::Asker;
 use super::wire::WireEnd;
-use super::{HostError, Interest, Observation, neighbour, xdp};
+use super::{HostError, Observation, neighbour, xdp};
 
 /// What netlink said last.
 #[derive(Default)]
@@ -26,6 +26,8 @@ pub(super) struct Facts {
     /// Sources of the default routes.
     pub(super) primary: Vec<IpAddr>,
     pub(super) neighbours: HashMap<NeighbourKey, Neighbour>,
+    /// The neighbours that frames for the backends go to, as links and paths say.
+    pub(super) next_hops: BTreeSet<NeighbourKey>,
 }
 
 /// An address of a device.
@@ -87,24 +89,22 @@ impl Facts {
         Ok(())
     }
 
-    /// The neighbours that frames for the backends go to.
-    pub(super) fn next_hops(&self) -> BTreeSet<NeighbourKey> {
-        let resolvable = |path: &&Path| {
-            !path.local
-                && self.links.get(&path.device).is_some_and(|link| link.up && link.arp && link.ethernet)
-        };
+    /// After links or paths changed.
+    pub(super) fn find_next_hops(&mut self) {
+        let is_resolvable =
+            |device: u32| self.links.get(&device).is_some_and(|link| link.up && link.arp && link.ethernet);
         let mut hops: Vec<NeighbourKey> =
-            self.paths.values().filter(resolvable).map(|path| (path.device, path.next_hop)).collect();
+            self.paths.values().filter(|path| !path.local).map(|path| (path.device, path.next_hop)).collect();
         // Addresses that follow each other mostly go the same way: what is left is soon sorted.
         hops.dedup();
-        hops.into_iter().collect()
+        self.next_hops = hops.into_iter().filter(|(device, _)| is_resolvable(*device)).collect();
     }
 
     /// What all of it means for who asked.
     pub(super) fn observation(
         &self,
         node: &str,
-        interest: &Interest,
+        wanted: &BTreeSet<IpAddr>,
         interfaces: &GlobSet,
         followed: u64,
         now: Instant,
@@ -112,7 +112,7 @@ impl Facts {
         let addresses: BTreeSet<IpAddr> = self.addresses.iter().map(|local| local.address).collect();
         let hooked: BTreeSet<u32> = hooked(&self.links, interfaces).into_iter().collect();
         let (mut on_link, mut unanswered) = (BTreeMap::new(), BTreeMap::new());
-        for address in interest.addresses.difference(&addresses) {
+        for address in wanted.difference(&addresses) {
             if let Some(device) = self.on_link(*address, |device| hooked.contains(&device)) {
                 on_link.insert(*address, device);
             } else if let Some(device) = self.on_link(*address, |_| true) {
@@ -129,11 +129,8 @@ impl Facts {
                 (ifindex, Device { name, mac, mtu, xdp_target, xdp_sender, of_host })
             })
             .collect();
-        let neighbours = self
-            .next_hops()
-            .into_iter()
-            .filter_map(|key| Some((key, self.neighbours.get(&key)?.mac(now)?)))
-            .collect();
+        let known = |key: &NeighbourKey| Some((*key, self.neighbours.get(key)?.mac(now)?));
+        let neighbours = self.next_hops.iter().filter_map(known).collect();
         let host = Host {
             name: node.to_owned(),
             addresses,

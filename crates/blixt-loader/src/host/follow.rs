@@ -1,6 +1,6 @@
 //! The loop of the thread: hear what changed, ask what is stale, publish what follows.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Read;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, RawFd};
@@ -44,8 +44,10 @@ pub(super) struct Follower {
     listener: Listener,
     xdp_listener: xdp::Listener,
     facts: Facts,
-    /// What the paths were looked up for.
-    interest: Arc<Interest>,
+    /// What the paths were looked up for: the backends, with the number of their pools ...
+    backends: BTreeMap<IpAddr, i32>,
+    /// ... and the addresses of Gateways.
+    addresses: BTreeSet<IpAddr>,
     followed: u64,
     stale: Stale,
     asked: HashMap<NeighbourKey, Instant>,
@@ -85,7 +87,8 @@ impl Follower {
             xdp_listener: xdp::Listener::open(),
             asker: Asker::open(NETLINK_ROUTE)?,
             facts: Facts::default(),
-            interest: Arc::default(),
+            backends: BTreeMap::new(),
+            addresses: BTreeSet::new(),
             followed: 0,
             stale: ALL,
             asked: HashMap::new(),
@@ -100,11 +103,14 @@ impl Follower {
 
     pub(super) fn run(mut self) {
         loop {
-            let wanted = lock(&self.wanted).clone();
-            if wanted.stop {
-                return;
-            }
-            if let Err(error) = self.step(&wanted) {
+            let wanted = {
+                let mut wanted = lock(&self.wanted);
+                if wanted.stop {
+                    return;
+                }
+                wanted.take(self.followed)
+            };
+            if let Err(error) = self.step(wanted) {
                 warn!(%error, "the machine cannot be followed for now");
                 std::thread::sleep(RETRY);
                 self.reopen();
@@ -112,9 +118,10 @@ impl Follower {
         }
     }
 
-    fn step(&mut self, wanted: &Wanted) -> Result<(), HostError> {
-        if wanted.number != self.followed {
-            self.take_interest(wanted)?;
+    fn step(&mut self, wanted: Option<(u64, Interest)>) -> Result<(), HostError> {
+        if let Some((number, interest)) = wanted {
+            self.take_interest(interest)?;
+            self.followed = number;
         }
         if self.last_pass.elapsed() >= SLOW_PASS {
             self.stale = ALL;
@@ -124,24 +131,34 @@ impl Follower {
         self.wait()
     }
 
-    /// Looks up only what is new: a backend more costs one question.
-    fn take_interest(&mut self, wanted: &Wanted) -> Result<(), HostError> {
-        let fresh: Vec<IpAddr> =
-            wanted.interest.backends.difference(&self.interest.backends).copied().collect();
+    /// Looks up only what is new: a backend more costs one question. After a failure everything is looked up.
+    fn take_interest(&mut self, interest: Interest) -> Result<(), HostError> {
+        let Interest { backends, addresses } = interest;
+        self.addresses = addresses;
+        let (mut fresh, mut gone) = (Vec::new(), Vec::new());
+        for (address, more) in backends {
+            let pools = self.backends.entry(address).or_default();
+            let is_fresh = *pools == 0;
+            *pools += more;
+            if *pools == 0 {
+                self.backends.remove(&address);
+                gone.push(address);
+            } else if is_fresh {
+                fresh.push(address);
+            }
+        }
         let found = path::paths(&mut self.asker, &fresh, &self.facts.links)?;
-        let mut gone = self.interest.backends.difference(&wanted.interest.backends).peekable();
         if self.facts.paths.is_empty() {
             self.facts.paths = Arc::new(found);
-        } else if gone.peek().is_some() || !found.is_empty() {
+        } else if !gone.is_empty() || !found.is_empty() {
             let paths = Arc::make_mut(&mut self.facts.paths);
             for address in gone {
-                paths.remove(address);
+                paths.remove(&address);
             }
             paths.extend(found);
         }
-        self.interest = Arc::clone(&wanted.interest);
-        self.followed = wanted.number;
-        self.tend_neighbours()
+        self.facts.find_next_hops();
+        Ok(())
     }
 
     fn refresh(&mut self) -> Result<(), HostError> {
@@ -149,12 +166,13 @@ impl Follower {
         if self.stale == ALL {
             self.last_pass = now;
         }
-        if std::mem::take(&mut self.stale.links) {
+        let mut is_moved = std::mem::take(&mut self.stale.links);
+        if is_moved {
             self.facts.ask_links(&mut self.asker)?;
             self.stale.paths = true;
         }
         if self.stale.paths && now >= self.paths_not_before {
-            let backends: Vec<IpAddr> = self.interest.backends.iter().copied().collect();
+            let backends: Vec<IpAddr> = self.backends.keys().copied().collect();
             let paths = path::paths(&mut self.asker, &backends, &self.facts.links)?;
             if paths != *self.facts.paths {
                 self.facts.paths = Arc::new(paths);
@@ -162,6 +180,10 @@ impl Follower {
             self.facts.primary = path::primary(&mut self.asker, &self.facts.links)?;
             self.stale.paths = false;
             self.paths_not_before = Instant::now() + now.elapsed() * REST;
+            is_moved = true;
+        }
+        if is_moved {
+            self.facts.find_next_hops();
         }
         if std::mem::take(&mut self.stale.neighbours) {
             self.facts.ask_neighbours(&mut self.asker, now)?;
@@ -176,7 +198,7 @@ impl Follower {
             return Ok(());
         }
         let now = Instant::now();
-        let mut needed = self.facts.next_hops();
+        let mut needed = self.facts.next_hops.clone();
         self.quota.limit(&mut needed);
         self.asked.retain(|key, asked| needed.contains(key) && now.duration_since(*asked) < ASK_AGAIN);
         let missing: Vec<NeighbourKey> = needed
@@ -217,8 +239,8 @@ impl Follower {
             // Half of an answer would lead nowhere.
             return;
         }
-        let Self { facts, node, interest, interfaces, followed, .. } = self;
-        let observation = facts.observation(node, interest, interfaces, *followed, Instant::now());
+        let Self { facts, node, addresses, interfaces, followed, .. } = self;
+        let observation = facts.observation(node, addresses, interfaces, *followed, Instant::now());
         self.observations.send_if_modified(|last| {
             let changed = **last != observation;
             if changed {
@@ -259,8 +281,7 @@ impl Follower {
         if self.stale.paths {
             due = due.min(self.paths_not_before);
         }
-        let needed = self.facts.next_hops();
-        for key in &needed {
+        for key in &self.facts.next_hops {
             match self.facts.neighbours.get(key) {
                 Some(neighbour) if neighbour.mac.is_some() => {
                     let expiry = neighbour.lost.map(|lost| lost + KEEP_LOST);

@@ -22,11 +22,12 @@ pub struct Watcher {
 }
 
 /// What the thread is to do.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Wanted {
-    pub(super) interest: Arc<Interest>,
-    /// Counts the interests, from 1.
-    pub(super) number: u64,
+    /// What changed since it was taken last.
+    interest: Interest,
+    /// Counts the changes, from 1.
+    number: u64,
     pub(super) stop: bool,
 }
 
@@ -53,8 +54,12 @@ impl Watcher {
     /// Changes what is looked up. Returns the number that [`Observation::followed`] will have reached when it is.
     pub fn follow(&self, interest: Interest) -> u64 {
         let mut wanted = lock(&self.wanted);
-        if *wanted.interest != interest || wanted.number == 0 {
-            wanted.interest = Arc::new(interest);
+        let is_news = interest.backends.values().any(|count| *count != 0);
+        if is_news || interest.addresses != wanted.interest.addresses || wanted.number == 0 {
+            for (address, count) in interest.backends {
+                *wanted.interest.backends.entry(address).or_default() += count;
+            }
+            wanted.interest.addresses = interest.addresses;
             wanted.number += 1;
             self.wake();
         }
@@ -82,6 +87,15 @@ impl Drop for Watcher {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+impl Wanted {
+    /// What changed, if something did since the change of this number.
+    pub(super) fn take(&mut self, number: u64) -> Option<(u64, Interest)> {
+        let Interest { backends, addresses } = &mut self.interest;
+        let mut interest = || Interest { backends: std::mem::take(backends), addresses: addresses.clone() };
+        (self.number != number).then(|| (self.number, interest()))
     }
 }
 
