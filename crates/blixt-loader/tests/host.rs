@@ -247,6 +247,31 @@ fn thousands_of_backends_and_a_storm_of_routes_are_followed() {
 }
 
 #[test]
+fn who_is_asked_for_while_all_paths_are_looked_up_is_found_and_nobody_is_lost() {
+    /// A fifth of the time all paths are looked up: some changes come just then.
+    const CHANGES: usize = 100;
+
+    let world = World::new();
+    let many: Vec<String> =
+        (0..4000).map(|number| format!("198.51.{}.{}", 100 + number / 250, number % 250)).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    world.near.ip("route del 198.51.100.0/24\nroute add 198.51.0.0/16 via 192.0.2.2").unwrap();
+    let watcher = world.watch(&many[CHANGES..], &[]);
+    for number in 0..CHANGES {
+        world.near.ip(&format!("route replace 198.51.0.0/16 via 192.0.2.{}", 3 + number % 2)).unwrap();
+        let wanted = [&many[..=number], &many[2 * CHANGES + number..]].concat();
+        watcher.follow(&wanted, &[]);
+        let seen = watcher.now();
+        let wanted: BTreeSet<IpAddr> = wanted.into_iter().map(address).collect();
+        assert!(seen.host.paths.keys().eq(&wanted), "{} of {}", seen.host.paths.len(), wanted.len());
+    }
+    watcher.until("the last change is seen", |seen| {
+        let is_last = |path: &Path| path.next_hop == address("192.0.2.4");
+        seen.host.paths.len() == many.len() + 1 - 2 * CHANGES && seen.host.paths.values().all(is_last)
+    });
+}
+
+#[test]
 fn an_address_that_is_taken_is_announced_three_times() {
     let world = World::new();
     let watcher = world.watch(&[], &["192.0.2.99", "2001:db8:2::99"]);

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use blixt_core::host::{Device, Host, Path};
+use blixt_core::host::{Device, Host, Mac, Path};
 use globset::GlobSet;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
@@ -100,6 +100,11 @@ impl Facts {
         self.next_hops = hops.into_iter().filter(|(device, _)| is_resolvable(*device)).collect();
     }
 
+    /// The next hops whose MAC address is known.
+    pub(super) fn known_neighbours(&self, now: Instant) -> impl Iterator<Item = (NeighbourKey, Mac)> {
+        self.next_hops.iter().filter_map(move |key| Some((*key, self.neighbours.get(key)?.mac(now)?)))
+    }
+
     /// What all of it means for who asked.
     pub(super) fn observation(
         &self,
@@ -129,8 +134,7 @@ impl Facts {
                 (ifindex, Device { name, mac, mtu, xdp_target, xdp_sender, of_host })
             })
             .collect();
-        let known = |key: &NeighbourKey| Some((*key, self.neighbours.get(key)?.mac(now)?));
-        let neighbours = self.next_hops.iter().filter_map(known).collect();
+        let neighbours = self.known_neighbours(now).collect();
         let host = Host {
             name: node.to_owned(),
             addresses,

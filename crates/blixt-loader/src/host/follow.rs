@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use blixt_core::host::Path;
 use globset::GlobSet;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::constants::NETLINK_ROUTE;
@@ -49,6 +50,8 @@ pub(super) struct Follower {
     /// ... and the addresses of Gateways.
     addresses: BTreeSet<IpAddr>,
     followed: u64,
+    /// No question for one of them has failed since all were asked for.
+    is_complete: bool,
     stale: Stale,
     asked: HashMap<NeighbourKey, Instant>,
     quota: neighbour::Quota,
@@ -90,6 +93,7 @@ impl Follower {
             backends: BTreeMap::new(),
             addresses: BTreeSet::new(),
             followed: 0,
+            is_complete: true,
             stale: ALL,
             asked: HashMap::new(),
             quota: neighbour::Quota::of_kernel(),
@@ -102,15 +106,8 @@ impl Follower {
     }
 
     pub(super) fn run(mut self) {
-        loop {
-            let wanted = {
-                let mut wanted = lock(&self.wanted);
-                if wanted.stop {
-                    return;
-                }
-                wanted.take(self.followed)
-            };
-            if let Err(error) = self.step(wanted) {
+        while !lock(&self.wanted).stop {
+            if let Err(error) = self.step() {
                 warn!(%error, "the machine cannot be followed for now");
                 std::thread::sleep(RETRY);
                 self.reopen();
@@ -118,11 +115,8 @@ impl Follower {
         }
     }
 
-    fn step(&mut self, wanted: Option<(u64, Interest)>) -> Result<(), HostError> {
-        if let Some((number, interest)) = wanted {
-            self.take_interest(interest)?;
-            self.followed = number;
-        }
+    fn step(&mut self) -> Result<(), HostError> {
+        self.take_interest()?;
         if self.last_pass.elapsed() >= SLOW_PASS {
             self.stale = ALL;
         }
@@ -131,9 +125,10 @@ impl Follower {
         self.wait()
     }
 
-    /// Looks up only what is new: a backend more costs one question. After a failure everything is looked up.
-    fn take_interest(&mut self, interest: Interest) -> Result<(), HostError> {
-        let Interest { backends, addresses } = interest;
+    /// Looks up only what is new, if something is: a backend more costs one question. After a failure everything is looked up.
+    fn take_interest(&mut self) -> Result<bool, HostError> {
+        let wanted = lock(&self.wanted).take(self.followed);
+        let Some((number, Interest { backends, addresses })) = wanted else { return Ok(false) };
         self.addresses = addresses;
         let (mut fresh, mut gone) = (Vec::new(), Vec::new());
         for (address, more) in backends {
@@ -147,7 +142,9 @@ impl Follower {
                 fresh.push(address);
             }
         }
+        let was_complete = std::mem::replace(&mut self.is_complete, false);
         let found = path::paths(&mut self.asker, &fresh, &self.facts.links)?;
+        self.is_complete = was_complete;
         if self.facts.paths.is_empty() {
             self.facts.paths = Arc::new(found);
         } else if !gone.is_empty() || !found.is_empty() {
@@ -158,7 +155,8 @@ impl Follower {
             paths.extend(found);
         }
         self.facts.find_next_hops();
-        Ok(())
+        self.followed = number;
+        Ok(true)
     }
 
     fn refresh(&mut self) -> Result<(), HostError> {
@@ -172,13 +170,13 @@ impl Follower {
             self.stale.paths = true;
         }
         if self.stale.paths && now >= self.paths_not_before {
-            let backends: Vec<IpAddr> = self.backends.keys().copied().collect();
-            let paths = path::paths(&mut self.asker, &backends, &self.facts.links)?;
+            let paths = self.paths()?;
             if paths != *self.facts.paths {
                 self.facts.paths = Arc::new(paths);
             }
             self.facts.primary = path::primary(&mut self.asker, &self.facts.links)?;
             self.stale.paths = false;
+            self.is_complete = true;
             self.paths_not_before = Instant::now() + now.elapsed() * REST;
             is_moved = true;
         }
@@ -189,6 +187,27 @@ impl Follower {
             self.facts.ask_neighbours(&mut self.asker, now)?;
         }
         self.tend_neighbours()
+    }
+
+    /// Looks all paths up. That takes a while, in which others may be asked for: they are not kept waiting.
+    fn paths(&mut self) -> Result<BTreeMap<IpAddr, Path>, HostError> {
+        let backends: Vec<IpAddr> = self.backends.keys().copied().collect();
+        let mut paths = Vec::with_capacity(backends.len());
+        let mut is_other = false;
+        for backends in backends.chunks(path::AT_ONCE) {
+            paths.extend(path::paths(&mut self.asker, backends, &self.facts.links)?);
+            if self.take_interest()? {
+                is_other = true;
+                self.publish();
+            }
+        }
+        if is_other {
+            paths.retain(|(address, _)| self.backends.contains_key(address));
+            let since =
+                self.facts.paths.iter().filter(|(address, _)| backends.binary_search(address).is_err());
+            paths.extend(since.map(|(address, path)| (*address, path.clone())));
+        }
+        Ok(paths.into_iter().collect())
     }
 
     /// Has the kernel keep the neighbours that are needed, and no others.
@@ -236,7 +255,18 @@ impl Follower {
 
     fn publish(&mut self) {
         if self.stale.paths {
-            // Half of an answer would lead nowhere.
+            // Half of an answer would lead nowhere: the last whole one stays, and backends that are new are added to it.
+            let Self { facts, followed, is_complete, .. } = &*self;
+            self.observations.send_if_modified(|last| {
+                let is_news = *is_complete && last.followed != *followed;
+                if is_news {
+                    let Observation { host, followed: last, .. } = Arc::make_mut(last);
+                    host.paths = Arc::clone(&facts.paths);
+                    host.neighbours.extend(facts.known_neighbours(Instant::now()));
+                    *last = *followed;
+                }
+                is_news
+            });
             return;
         }
         let Self { facts, node, addresses, interfaces, followed, .. } = self;

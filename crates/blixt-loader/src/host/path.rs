@@ -22,7 +22,7 @@ const WORLD: [IpAddr; 2] = [
 ];
 
 /// Answers that are kept at once: each is a kilobyte, of which a path is a part of sixty bytes.
-const AT_ONCE: usize = 1024;
+pub(super) const AT_ONCE: usize = 1024;
 
 /// The path to each address; one without a path is left out.
 pub(super) fn paths(
