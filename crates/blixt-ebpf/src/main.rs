@@ -28,6 +28,7 @@ use crate::xdp::XdpFrame;
 
 /// Every packet that comes in by a device.
 #[classifier]
+#[inline(always)]
 pub fn blixt_ingress(ctx: TcContext) -> i32 {
     let context = ctx.skb.skb;
     let mut skb = Skb::gathered(context);
@@ -44,6 +45,7 @@ pub fn blixt_ingress(ctx: TcContext) -> i32 {
 
 /// Every packet that leaves by a device; only needed for backends on this machine.
 #[classifier]
+#[inline(always)]
 pub fn blixt_egress(ctx: TcContext) -> i32 {
     let context = ctx.skb.skb;
     let skb = Skb::gathered(context);
@@ -57,6 +59,7 @@ pub fn blixt_egress(ctx: TcContext) -> i32 {
 
 /// Every frame that comes in by a device, before the kernel makes anything of it.
 #[xdp]
+#[inline(always)]
 pub fn blixt_xdp(ctx: XdpContext) -> u32 {
     let mut frame = XdpFrame::new(ctx.ctx);
     let ifindex = frame.ifindex();
