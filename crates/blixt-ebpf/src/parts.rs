@@ -2,7 +2,8 @@
 //! happened before. They share the rooms of their CPU, and return the bits of a step.
 //!
 //! The part that every packet of ours goes through stands in the program itself, since a call costs ten nanoseconds. Not for IPv6
-//! in XDP: with what is called after it, the stack would be 528 bytes, and the kernel allows 512.
+//! in XDP: with what is called after it, the stack would be 528 bytes, and the kernel allows 512. All of these are taken as it is
+//! where frames are rounded up to 32 bytes (Linux 6.1).
 
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use blixt_packet::abi::{V4, V6};

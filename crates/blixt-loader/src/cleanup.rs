@@ -100,7 +100,8 @@ pub(crate) fn remove_dead(own: &Instance) -> Vec<String> {
 fn is_dead(instance: &Instance) -> bool {
     let mut links = 0;
     for directory in instance.directories() {
-        for layout in pins::list(&directory).unwrap_or_default() {
+        let Ok(layouts) = pins::list(&directory) else { return false };
+        for layout in layouts {
             let Ok(pins) = pins::links(&layout) else { return false };
             if !pins.iter().all(|pin| pins::leads_nowhere(&pin.path))
                 || filter::marks(&layout).is_ok_and(|marks| !marks.is_empty())

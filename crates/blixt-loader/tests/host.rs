@@ -272,6 +272,32 @@ fn who_is_asked_for_while_all_paths_are_looked_up_is_found_and_nobody_is_lost() 
 }
 
 #[test]
+fn a_backend_behind_a_new_device_is_seen_together_with_that_device() {
+    let world = World::new();
+    let many: Vec<String> =
+        (0..4000).map(|number| format!("198.51.{}.{}", 100 + number / 250, number % 250)).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    world.near.ip("route del 198.51.100.0/24\nroute add 198.51.0.0/16 via 192.0.2.2").unwrap();
+    let watcher = world.watch(&many, &[]);
+    for number in 1..6 {
+        let backend = format!("203.0.113.{number}");
+        let device = format!("new{number}");
+        world
+            .near
+            .ip(&format!(
+                "link add {device} type veth peer name {device}-peer\nlink set {device}-peer up\nlink set {device} up\nroute add {backend}/32 dev {device}"
+            ))
+            .unwrap();
+        watcher.follow(&[&many[..], &[&backend]].concat(), &[]);
+        let seen = watcher.now();
+        let path = &seen.host.paths[&address(&backend)];
+        let shown = seen.host.devices.get(&path.device).map(|shown| shown.name.as_str());
+        assert_eq!(shown, Some(device.as_str()), "{path:?}");
+        assert!(seen.links.contains_key(&path.device), "{path:?}");
+    }
+}
+
+#[test]
 fn an_address_that_is_taken_is_announced_three_times() {
     let world = World::new();
     let watcher = world.watch(&[], &["192.0.2.99", "2001:db8:2::99"]);

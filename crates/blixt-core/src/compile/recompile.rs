@@ -109,7 +109,9 @@ pub(super) fn touched<'a>(
         let of_family = config.frontends.keys().filter(|endpoint| Family::from(endpoint.address) == family);
         of_family.count() <= limits.frontends as usize
     });
-    if !same_ways || !named || short || !room {
+    // Who has no hop has no problem either.
+    let has_hops = last.tables.hops.len() < limits.hops as usize;
+    if !same_ways || !named || short || !room || !has_hops {
         return None;
     }
     let endpoints = differing(&config.frontends, &last.config.frontends);

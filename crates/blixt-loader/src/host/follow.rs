@@ -50,8 +50,9 @@ pub(super) struct Follower {
     /// ... and the addresses of Gateways.
     addresses: BTreeSet<IpAddr>,
     followed: u64,
-    /// No question for one of them has failed since all were asked for.
-    is_complete: bool,
+    /// What was found since can be told beside the last whole observation: no question failed, and no path is by a device that it
+    /// does not show, which nobody has hooked yet.
+    is_addition: bool,
     stale: Stale,
     asked: HashMap<NeighbourKey, Instant>,
     quota: neighbour::Quota,
@@ -93,7 +94,7 @@ impl Follower {
             backends: BTreeMap::new(),
             addresses: BTreeSet::new(),
             followed: 0,
-            is_complete: true,
+            is_addition: true,
             stale: ALL,
             asked: HashMap::new(),
             quota: neighbour::Quota::of_kernel(),
@@ -129,6 +130,7 @@ impl Follower {
     fn take_interest(&mut self) -> Result<bool, HostError> {
         let wanted = lock(&self.wanted).take(self.followed);
         let Some((number, Interest { backends, addresses })) = wanted else { return Ok(false) };
+        let was_addition = std::mem::replace(&mut self.is_addition, false) && addresses == self.addresses;
         self.addresses = addresses;
         let (mut fresh, mut gone) = (Vec::new(), Vec::new());
         for (address, more) in backends {
@@ -142,9 +144,10 @@ impl Follower {
                 fresh.push(address);
             }
         }
-        let was_complete = std::mem::replace(&mut self.is_complete, false);
         let found = path::paths(&mut self.asker, &fresh, &self.facts.links)?;
-        self.is_complete = was_complete;
+        let devices = &self.observations.borrow().host.devices;
+        let mut by = found.iter().filter(|(_, path)| !path.local).map(|(_, path)| path.device);
+        self.is_addition = was_addition && by.all(|device| devices.contains_key(&device));
         if self.facts.paths.is_empty() {
             self.facts.paths = Arc::new(found);
         } else if !gone.is_empty() || !found.is_empty() {
@@ -176,7 +179,6 @@ impl Follower {
             }
             self.facts.primary = path::primary(&mut self.asker, &self.facts.links)?;
             self.stale.paths = false;
-            self.is_complete = true;
             self.paths_not_before = Instant::now() + now.elapsed() * REST;
             is_moved = true;
         }
@@ -203,8 +205,10 @@ impl Follower {
         }
         if is_other {
             paths.retain(|(address, _)| self.backends.contains_key(address));
-            let since =
-                self.facts.paths.iter().filter(|(address, _)| backends.binary_search(address).is_err());
+            let is_since = |address: &IpAddr| {
+                self.backends.contains_key(address) && backends.binary_search(address).is_err()
+            };
+            let since = self.facts.paths.iter().filter(|(address, _)| is_since(address));
             paths.extend(since.map(|(address, path)| (*address, path.clone())));
         }
         Ok(paths.into_iter().collect())
@@ -256,9 +260,9 @@ impl Follower {
     fn publish(&mut self) {
         if self.stale.paths {
             // Half of an answer would lead nowhere: the last whole one stays, and backends that are new are added to it.
-            let Self { facts, followed, is_complete, .. } = &*self;
+            let Self { facts, followed, is_addition, .. } = &*self;
             self.observations.send_if_modified(|last| {
-                let is_news = *is_complete && last.followed != *followed;
+                let is_news = *is_addition && last.followed != *followed;
                 if is_news {
                     let Observation { host, followed: last, .. } = Arc::make_mut(last);
                     host.paths = Arc::clone(&facts.paths);
@@ -269,6 +273,7 @@ impl Follower {
             });
             return;
         }
+        self.is_addition = true;
         let Self { facts, node, addresses, interfaces, followed, .. } = self;
         let observation = facts.observation(node, addresses, interfaces, *followed, Instant::now());
         self.observations.send_if_modified(|last| {
