@@ -226,11 +226,15 @@ fn what_xdp_can_send_by_a_veth_follows_its_other_end() {
     watcher.until("GRO is left", |seen| flags(seen) == (true, false));
 }
 
+/// 4000 addresses, from 198.51.100.0 on.
+fn thousands() -> Vec<String> {
+    (0..4000).map(|number| format!("198.51.{}.{}", 100 + number / 250, number % 250)).collect()
+}
+
 #[test]
 fn thousands_of_backends_and_a_storm_of_routes_are_followed() {
     let world = World::new();
-    let many: Vec<String> =
-        (0..4000).map(|number| format!("198.51.{}.{}", 100 + number / 250, number % 250)).collect();
+    let many = thousands();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     world.near.ip("route add 198.51.0.0/16 via 192.0.2.2").unwrap();
     let watcher = world.watch(&many, &[]);
@@ -252,8 +256,7 @@ fn who_is_asked_for_while_all_paths_are_looked_up_is_found_and_nobody_is_lost() 
     const CHANGES: usize = 100;
 
     let world = World::new();
-    let many: Vec<String> =
-        (0..4000).map(|number| format!("198.51.{}.{}", 100 + number / 250, number % 250)).collect();
+    let many = thousands();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     world.near.ip("route del 198.51.100.0/24\nroute add 198.51.0.0/16 via 192.0.2.2").unwrap();
     let watcher = world.watch(&many[CHANGES..], &[]);
@@ -274,8 +277,7 @@ fn who_is_asked_for_while_all_paths_are_looked_up_is_found_and_nobody_is_lost() 
 #[test]
 fn a_backend_behind_a_new_device_is_seen_together_with_that_device() {
     let world = World::new();
-    let many: Vec<String> =
-        (0..4000).map(|number| format!("198.51.{}.{}", 100 + number / 250, number % 250)).collect();
+    let many = thousands();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     world.near.ip("route del 198.51.100.0/24\nroute add 198.51.0.0/16 via 192.0.2.2").unwrap();
     let watcher = world.watch(&many, &[]);
