@@ -118,8 +118,7 @@ pub(super) fn touched<'a>(
     let before_and_after = endpoints.iter().flat_map(|endpoint| {
         [config, last.config].into_iter().filter_map(|config| config.frontends.get(endpoint))
     });
-    let mut routes: FxHashSet<u64> =
-        before_and_after.map(|frontend| frontend.route.as_ref().map_or(0, routes::hash)).collect();
+    let mut routes: FxHashSet<u64> = before_and_after.map(|frontend| routes::hash(frontend)).collect();
     let moved = moved(host, last.host);
     if !moved.is_empty() {
         // With room for all, every backend of a frontend that did not change stands in a slot.

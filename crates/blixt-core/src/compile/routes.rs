@@ -31,7 +31,6 @@ pub(super) fn assign(
     limits: &Limits,
     problems: &mut Vec<Problem>,
 ) -> Routes {
-    let hash = |frontend: &Frontend| frontend.route.as_ref().map_or(0, hash);
     let hashes: Vec<u64> = frontends.iter().map(|(_, frontend)| hash(frontend)).collect();
     let wanted: FxHashSet<u64> = hashes.iter().copied().collect();
     let known = previous.routes.iter().filter(|(_, entry)| wanted.contains(&entry.hash));
@@ -60,9 +59,9 @@ pub(super) fn assign(
     Routes { entries: entries.into_iter().collect(), of_frontend }
 }
 
-/// What the maps know a route by.
-pub(super) fn hash(name: &RouteName) -> u64 {
-    let RouteName { kind, namespace, name } = name;
+/// What the maps know the route of a frontend by; 0 without one.
+pub(super) fn hash(frontend: &Frontend) -> u64 {
+    let Some(RouteName { kind, namespace, name }) = &frontend.route else { return 0 };
     // A name of the API holds no NUL, so no two names make the same bytes. 0 means no route.
     let mut text = Vec::with_capacity(kind.len() + namespace.len() + name.len() + 2);
     text.extend(kind.bytes().chain([0]).chain(namespace.bytes()).chain([0]).chain(name.bytes()));
